@@ -1,0 +1,16 @@
+"""Start the room's command line: ``python -m cards`` and the installed command ``cards``."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the command line."""
+    from curate.command import run
+
+    from cards.cli import app
+
+    run(app, "cards")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""Artefacts: folders of open formats that appear whole or not at all.
+
+A command writes its artefact in ``NAME.partial`` beside the place where it belongs and renames it when it is
+complete. The specification (what is asked, from what) is written first: the same command issued again finds it
+and resumes, or finds the finished artefact and does nothing; another specification on the same folder is refused
+with the difference shown. Nothing in an artefact depends on the clock, the machine or the number of workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from curate.console import mode
+from curate.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@cache
+def tool_version() -> str:
+    """Give the installed version of evenfooting."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("evenfooting")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def sha256_file(path: Path) -> str:
+    """Give the SHA-256 of a file as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """Write a value as JSON that is the same text for the same value: sorted keys, no NaN, two spaces."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False, default=_plain) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):  # a numpy or pandas scalar
+        return value.item()
+    raise TypeError(f"{type(value).__name__} does not go into JSON")
+
+
+@contextmanager
+def writing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a file that appears under its name only when it has been written whole.
+
+    Args:
+        path: the final name; the parent must exist.
+        mode: ``"wb"`` or ``"w"``.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": "\n"})) as file:  # type: ignore[call-overload]
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write canonical JSON, atomically."""
+    with writing(path, "w") as file:
+        file.write(canonical_json(value))
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """Read one of an artefact's JSON files.
+
+    Args:
+        path: the file.
+        what: what it is, for the message, as "a shard set".
+
+    Raises:
+        UserError: if it is missing or is not JSON.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path.parent}: not {what} ({path.name} is missing)") from None
+    except (ValueError, NotADirectoryError) as error:
+        raise UserError(f"{path}: not {what} ({error})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: not {what} (expected a JSON object)")
+    return value
+
+
+def write_parquet(path: Path, frame: pd.DataFrame) -> None:
+    """Write a data frame as Parquet, atomically and without its index; equal frames give equal bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with writing(path) as file:
+        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None), file, compression="zstd")
+
+
+def provenance(specification: dict[str, Any], inputs: dict[str, str], seed: int | None = None) -> dict[str, Any]:
+    """Describe what made an artefact: tool and version, command, seed, specification, SHA-256 of each input.
+
+    Args:
+        specification: everything asked for that decides the result, as plain values.
+        inputs: name of each input -> SHA-256.
+        seed: the seed, where the command has one.
+    """
+    return {
+        "tool": "evenfooting",
+        "version": tool_version(),
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "command": mode.command,
+        "seed": seed,
+        "specification": specification,
+        "inputs": inputs,
+    }
+
+
+def partial_of(out: Path) -> Path:
+    """Name the folder in which an artefact is being made."""
+    return out.with_name(out.name + ".partial")
+
+
+def begin(out: Path, name: str, made_by: dict[str, Any]) -> Path | None:
+    """Start, resume or skip the making of an artefact.
+
+    Args:
+        out: the artefact's folder.
+        name: its JSON file, as ``"sample.json"``, which holds `made_by` under that name.
+        made_by: from `provenance`; version, seed, specification and inputs decide whether it is the same artefact.
+
+    Returns:
+        The folder to write into (what an interrupted run left there is to be used again), or None where the
+        finished artefact is already there.
+
+    Raises:
+        UserError: where `out` holds something else, or another specification.
+    """
+    identity = _identity(made_by)
+    if (out / name).exists():
+        same_or_refuse(out, read_json(out / name, f"an artefact with {name}").get("made_by", {}), made_by)
+        return None
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: exists and is not an artefact of this command; choose another folder with --out")
+    partial = partial_of(out)
+    started = partial / "specification.json"
+    if (partial / name).exists():  # complete, but the run ended before it could be renamed
+        if _identity(read_json(partial / name, "an artefact").get("made_by", {})) == identity:
+            finish(out)
+            return None
+        shutil.rmtree(partial)
+    if started.exists():
+        if _identity(read_json(started, "an unfinished artefact")) == identity:
+            return partial
+        # An unfinished attempt at something else is of no use to anyone.
+        shutil.rmtree(partial)
+    elif partial.exists() and any(not p.name.endswith(".tmp") for p in partial.iterdir()):
+        raise UserError(f"{partial}: in the way and not made by this command; move or remove it")
+    partial.mkdir(parents=True, exist_ok=True)
+    write_json(started, made_by)
+    return partial
+
+
+def finish(out: Path) -> None:
+    """Give a completed artefact its name: removes the traces of the work and renames the folder.
+
+    The artefact's own JSON file, with `made_by` in it, must have been written last: its presence is what says complete.
+    """
+    partial = partial_of(out)
+    (partial / "specification.json").unlink(missing_ok=True)
+    if out.exists():
+        out.rmdir()  # empty, as `begin` made sure
+    os.replace(partial, out)
+
+
+def _identity(made_by: dict[str, Any]) -> dict[str, Any]:
+    identity = {k: made_by.get(k) for k in ("version", "seed", "specification", "inputs")}
+    return json.loads(canonical_json(identity))
+
+
+def same_or_refuse(out: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse to go on in a folder that was made from another specification.
+
+    Args:
+        out: the artefact's folder, for the message.
+        there: its `made_by`.
+        wanted: the `made_by` of what is asked for now.
+
+    Raises:
+        UserError: where version, seed, specification or inputs differ, with the differences.
+    """
+    differences = sorted(_differences(_identity(there), _identity(wanted)))
+    if differences:
+        shown = "; ".join(differences[:6]) + ("; ..." if len(differences) > 6 else "")
+        raise UserError(f"{out}: was made with another specification ({shown}); choose another folder with --out, or remove it")
+
+
+def _differences(there: Any, wanted: Any, name: str = "") -> Iterator[str]:
+    if isinstance(there, dict) and isinstance(wanted, dict):
+        for key in there.keys() | wanted.keys():
+            yield from _differences(there.get(key), wanted.get(key), f"{name}.{key}" if name else str(key))
+    elif there != wanted:
+        yield f"{name.removeprefix('specification.')}: there {_short(there)}, asked {_short(wanted)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text[:60] + ("..." if len(text) > 60 else "")

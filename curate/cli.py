@@ -1,0 +1,178 @@
+"""The command line of curate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from curate import console
+from curate.command import Bins, CohortDir, Debug, Json, Quiet, Seed, Workers, new_app
+from curate.errors import UserError
+
+app = new_app("From an image archive to a cohort, and from the cohort to balanced, leak-free shards.")
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise UserError(f"'{text}': expected a share, as 1% or 0.01") from None
+    if not 0 <= value <= 1:
+        raise UserError(f"'{text}': expected a share between 0% and 100%")
+    return value
+
+
+def _columns(text: str) -> tuple[str, ...]:
+    return tuple(c.strip() for c in text.split(",") if c.strip() and c.strip() != "none")
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+    sites: Annotated[int, typer.Option(min=1, help="Simulated sites.")] = 2,
+    patients: Annotated[int, typer.Option(min=1, help="Patients, over all sites.")] = 600,
+    size: Annotated[int, typer.Option(min=128, max=2048, help="Pixels along a side.")] = 256,
+    dirt: Annotated[bool, typer.Option("--dirt", help="Write the faults that real tables have.")] = False,
+    seed: Seed = 0,
+    workers: Workers = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Make a phantom retinal archive with known truth."""
+    from curate.phantom.archive import simulate_archive
+
+    made = simulate_archive(out, sites=sites, patients=patients, size=size, seed=seed, dirt=dirt, workers=workers)
+    console.say(f"{out}: {made['images']:,} phantom photographs of {made['patients']:,} patients at {made['sites']} site(s)")
+    console.say(f"next: curate ingest {out / 'manifest.csv'} --images {out / 'images'}")
+    console.result(made)
+
+
+@app.command()
+def ingest(
+    manifest: Annotated[Path, typer.Argument(help="Table of images (.csv, .tsv, .parquet), or a folder of images.")],
+    images: Annotated[list[Path] | None, typer.Option("--images", help="Folder of the images; may be given again.")] = None,
+    profile: Annotated[str | None, typer.Option(help="How a known archive is coded, as odir5k; or a .yaml file.")] = None,
+    map: Annotated[list[str] | None, typer.Option("--map", metavar="COLUMN=NAME", help='As age="Patient Age".')] = None,
+    codes: Annotated[list[str] | None, typer.Option("--codes", metavar="COLUMN=CODE:MEANING,...", help="As sex=0:female,1:male.")] = None,
+    pattern: Annotated[str | None, typer.Option(help="Regular expression whose named groups read columns from file names.")] = None,
+    date_format: Annotated[str | None, typer.Option(help="Of dates that are not ISO, as %d/%m/%Y.")] = None,
+    encoding: Annotated[str, typer.Option(help="Of a text table.")] = "utf-8",
+    name: Annotated[str | None, typer.Option(help="The cohort's name.  [default: the table's]")] = None,
+    subset: Annotated[bool, typer.Option("--subset", help="The folder holds only a part of the table's images.")] = False,
+    max_bad: Annotated[str, typer.Option(help="Share of missing or damaged images past which to stop.")] = "1%",
+    out: Annotated[Path, typer.Option(help="The cohort folder to make.")] = Path("cohort"),
+    workers: Workers = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Read an archive's table and images into a cohort; every change goes to a ledger."""
+    from curate.ingest import ingest as make
+    from curate.ledger import RULES
+
+    about = make(
+        manifest, images=images or (), out=out, profile=profile, column_map=map or (), codes=codes or (), pattern=pattern,
+        date_format=date_format, encoding=encoding, name=name, subset=subset, max_bad=_share(max_bad), workers=workers,
+    )  # fmt: skip
+    counts = about["counts"]
+    if about.get("done_before"):
+        console.say(f"{out}: already made by this command, nothing to do")
+    console.say(
+        f"{out}: {counts['images']:,} images of {counts['patients']:,} patients "
+        f"({counts['rows']:,} rows, {counts['refused_rows']:,} refused, {counts['repaired_values']:,} values changed)"
+    )
+    if about["rules"]:
+        console.table(("rule", "entries", "what was done"), [(r, n, RULES[r]) for r, n in about["rules"].items()], title="\nledger")
+    absent = {
+        c: n for c, n in about["missing"].items() if n and c in ("age", "sex", "ethnicity", "device", "site", "laterality", "acquired_on")
+    }
+    if absent:
+        console.say("\nmissing: " + ", ".join(f"{c} {100 * n / counts['images']:.3g} %" for c, n in absent.items()))
+    if not about["patients_known"]:
+        console.warn("patients are unknown: every image counts as a person of its own, so fellow eyes can fall on both sides of a split")
+    console.result(about)
+
+
+@app.command()
+def measure(
+    cohort: CohortDir = Path("cohort"),
+    modality: Annotated[str, typer.Option(help="What the images are.")] = "retina",
+    resolution: Annotated[int, typer.Option(min=128, max=1824, help="Pixels across the field of view at which shape is measured.")] = 512,
+    workers: Workers = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Measure the quality and morphology of every image."""
+    from curate.measure import measure_cohort
+
+    made = measure_cohort(cohort, modality=modality, resolution=resolution, workers=workers)
+    _show_measures(cohort, made)
+    console.result(made)
+
+
+def _show_measures(cohort: Path, made: dict[str, Any]) -> None:
+    console.say(f"{cohort}/measurements.parquet: {sum(made['states'].values()):,} images")
+    console.table(("state", "images"), list(made["states"].items()))
+    console.table(("measure", "median"), [(k, float(v)) for k, v in made["medians"].items() if v is not None], title="\nmedians")
+
+
+@app.command()
+def sample(
+    balance: Annotated[str, typer.Option(help="Columns to balance, as age or age,sex; none draws at random.")] = "age",
+    images: Annotated[int | None, typer.Option(min=1, help="How many to draw.  [default: as many as keep the balance exact]")] = None,
+    per_patient: Annotated[int, typer.Option(min=0, help="At most so many images a patient; 0: no limit.")] = 0,
+    holdout: Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of patients kept out for evaluation.")] = 0.1,
+    quality: Annotated[str, typer.Option(help="Least quality, where measured: good, usable or any.")] = "usable",
+    unknown: Annotated[str, typer.Option(help="Images whose group is unknown: exclude, or include as a group of their own.")] = "exclude",
+    size: Annotated[int, typer.Option(min=0, help="Pixels along the shorter side; 0 keeps every photograph's own bytes.")] = 256,
+    jpeg_quality: Annotated[int, typer.Option(min=50, max=100, help="Of resized photographs.")] = 92,
+    shard_images: Annotated[int, typer.Option(min=1, help="At most so many images a shard.")] = 8192,
+    embed_metadata: Annotated[str, typer.Option(help="Columns to write into the shards, as age,sex; none by default.")] = "",
+    salt: Annotated[Path | None, typer.Option(help="File with a secret that makes the keys; one is derived by default.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and write nothing.")] = False,
+    name: Annotated[str | None, typer.Option(help="The shard set's name.")] = None,
+    cohort: CohortDir = Path("cohort"),
+    out: Annotated[Path, typer.Option(help="The shard set folder to make.")] = Path("shards"),
+    bins: Bins = None,
+    seed: Seed = 0,
+    workers: Workers = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Draw a balanced, leak-free sample and write it as WebDataset shards."""
+    from curate.sample import SampleRequest, sample_cohort
+    from curate.sample_report import show
+
+    request = SampleRequest(
+        balance=_columns(balance), images=images, per_patient=per_patient, holdout=holdout, quality=quality, unknown=unknown,
+        size=size, jpeg_quality=jpeg_quality, shard_images=shard_images, embed_metadata=_columns(embed_metadata), bins=tuple(bins or ()),
+        name=name, seed=seed,
+    )  # fmt: skip
+    about = sample_cohort(cohort, request, out=out, salt=salt, dry_run=dry_run, workers=workers)
+    show(about, out, dry_run=dry_run)
+    console.result(about)
+
+
+@app.command()
+def verify(
+    shards: Annotated[Path, typer.Argument(help="The shard set folder.")] = Path("shards"),
+    cohort: Annotated[Path | None, typer.Option("--cohort", help="The cohort it was drawn from, to look for leaks by photograph.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Read a shard set again from end to end: checksums, counts, keys, hold-out."""
+    from curate.verify import verify_shards
+
+    found = verify_shards(shards, cohort=cohort)
+    for problem in found["problems"]:
+        console.say(f"wrong: {problem}")
+    console.result(found)
+    if found["problems"]:
+        raise UserError(f"{shards}: {len(found['problems']):,} problem(s); first: {found['problems'][0]}")
+    console.say(f"{shards}: {found['images']:,} images in {found['shards']} shard(s), every checksum and count right, {found['heldout']}")

@@ -1,0 +1,93 @@
+"""The cohort: one row an image, who is on it, and what became of every value on the way in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.artefacts import read_json, sha256_file
+from curate.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "image_id", "path", "patient_id", "laterality", "acquired_on", "age", "sex", "ethnicity",
+    "device", "site", "width", "height", "sha256", "phash",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A cohort folder that has been read.
+
+    Attributes:
+        folder: where it is.
+        table: one row an image: the columns of `COLUMNS` (ids, categories and hashes as strings; ``age`` in years,
+            float64; ``acquired_on`` as ISO dates, ``YYYY-MM-DD``; ``width`` and ``height`` in pixels, int64) and every further column of
+            the manifest; missing values are nulls. Sorted by ``image_id``, which is unique.
+        about: what made it (``cohort.json``).
+    """
+
+    folder: Path
+    table: pd.DataFrame
+    about: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The cohort's name, as given at ingest or the manifest's."""
+        return str(self.about.get("name") or self.folder.resolve().name)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of ``cohort.parquet``."""
+        return sha256_file(self.folder / "cohort.parquet")
+
+    @cached_property
+    def images(self) -> Path:
+        """The folder that ``path`` is relative to."""
+        stored = Path(str(self.about["images"]))
+        return stored if stored.is_absolute() else (self.folder / stored)
+
+    def measurements(self) -> pd.DataFrame | None:
+        """Read ``measurements.parquet`` (``image_id`` and one column a measure), or None where nothing was measured."""
+        return _read_parquet(self.folder / "measurements.parquet")
+
+    def ledger(self) -> pd.DataFrame:
+        """Read ``ledger.parquet``: columns row, column, before, after, rule."""
+        frame = _read_parquet(self.folder / "ledger.parquet")
+        if frame is None:
+            raise UserError(f"{self.folder}: ledger.parquet is missing; ingest again")
+        return frame
+
+
+def read_cohort(folder: Path) -> Cohort:
+    """Read a cohort folder.
+
+    Args:
+        folder: made by ``curate ingest``.
+
+    Raises:
+        UserError: where it is missing, unfinished or damaged.
+    """
+    if not folder.exists():
+        raise UserError(f"{folder}: no cohort here; make one with: curate ingest MANIFEST --images DIR")
+    about = read_json(folder / "cohort.json", "a cohort")
+    table = _read_parquet(folder / "cohort.parquet")
+    if table is None:
+        raise UserError(f"{folder}: cohort.parquet is missing; ingest again")
+    return Cohort(folder=folder, table=table, about=about)
+
+
+def _read_parquet(path: Path) -> pd.DataFrame | None:
+    import pandas as pd
+    import pyarrow as pa
+
+    if not path.exists():
+        return None
+    try:
+        return pd.read_parquet(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())})") from None
