@@ -23,9 +23,10 @@ from curate.photographs import examine
 from curate.profiles import SYNONYMS, Profile, parse_codes, parse_map, read_profile
 
 _PART = 1024
+# Searched in column names with underscores and hyphens read as spaces. A name alone identifies, a camera's name doesn't.
 _IDENTIFIERS = re.compile(
-    r"(^|[_ ])(dob|birth ?date|date ?of ?birth|(first|last|full|given|family|patient)[_ ]?name|surname|forename|name|address|street|"
-    r"post ?code|postcode|zip|phone|telephone|mobile|e-?mail|nhs[_ ]?(number|no)|mrn|ssn)($|[_ ])",
+    r"^name$|\b(dob|birth ?da(te|y)|date ?of ?birth|(first|last|full|given|family|patient|middle) ?name|surname|forename|address|street|"
+    r"post ?code|zip ?code|(tele)?phone|mobile|e ?mail|nhs ?(number|no)|mrn|ssn|national id|insurance number)\b",
     re.IGNORECASE,
 )
 
@@ -226,7 +227,7 @@ def _add_further(table: pd.DataFrame, raw: pd.DataFrame, layout: Profile, used: 
     for column in map(str, raw.columns):
         if column in used or column in layout.leave_out:
             continue
-        if _IDENTIFIERS.search(column):
+        if _IDENTIFIERS.search(re.sub(r"[_-]+", " ", column)):
             ledger.record([FIRST_ROW - 1], column, None, None, "direct-identifier")
             continue
         values = raw[column]

@@ -1,0 +1,343 @@
+"""Sampling and shards: balance, leaks, stability, identical bytes, stock readers."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from archives import people
+from curate import open_shards
+from curate.cohort import read_cohort
+from curate.errors import UserError
+from curate.ingest import ingest
+from curate.photographs import prepare, strip_jpeg
+from curate.sample import SampleRequest, make_plan, sample_cohort
+from curate.verify import verify_shards
+from PIL import Image
+
+Archive = Callable[..., Path]
+SMALL = SampleRequest(size=32, shard_images=40)
+
+
+@pytest.fixture
+def cohort(archive: Archive, tmp_path: Path) -> Path:
+    manifest = archive(people(120))
+    ingest(manifest, images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
+    return tmp_path / "cohort"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_groups_of_the_balanced_column_come_out_equal(cohort: Path, tmp_path: Path) -> None:
+    about = sample_cohort(cohort, SMALL, out=tmp_path / "shards", workers=1)
+    drawn = [row["allocated"] for row in about["allocation"]]
+    assert len(set(drawn)) == 1
+    assert about["images"] == sum(drawn)
+    assert about["measures"]["after"]["normalised_entropy"] == pytest.approx(1.0)
+    assert verify_shards(tmp_path / "shards", cohort=cohort)["problems"] == []
+
+
+def test_a_larger_draw_reports_who_is_short(cohort: Path, tmp_path: Path) -> None:
+    about = sample_cohort(cohort, replace(SMALL, images=150), out=tmp_path / "shards", workers=1)
+    assert about["images"] == 150
+    for row in about["allocation"]:
+        assert row["allocated"] <= row["available"]
+        assert row["shortfall"] == max(row["target"] - row["allocated"], 0)
+    assert sum(row["shortfall"] for row in about["allocation"]) > 0
+
+
+def test_no_patient_is_both_held_out_and_drawn(cohort: Path) -> None:
+    plan = make_plan(read_cohort(cohort), replace(SMALL, holdout=0.3), None)
+    assert len(plan.held_out)
+    assert not set(plan.held_out["patient_id"]) & set(plan.drawn["patient_id"])
+
+
+def test_patients_who_share_a_photograph_stay_on_one_side(archive: Archive, tmp_path: Path) -> None:
+    rows = people(60)
+    manifest = archive(rows)
+    # Every second patient's left eye is also registered under the next patient's id.
+    images = tmp_path / "images"
+    for first in range(0, 60, 2):
+        (images / f"{first + 1:05d}_left.jpg").write_bytes((images / f"{first:05d}_left.jpg").read_bytes())
+    ingest(manifest, images=[images], out=tmp_path / "cohort", workers=1)
+    plan = make_plan(read_cohort(tmp_path / "cohort"), replace(SMALL, holdout=0.4, balance=()), None)
+    held, drawn = set(plan.held_out["patient_id"]), set(plan.drawn["patient_id"])
+    assert held
+    assert drawn
+    for first in range(0, 60, 2):
+        pair = {f"{first:05d}", f"{first + 1:05d}"}
+        assert pair <= held or pair <= drawn
+
+
+def test_the_hold_out_does_not_move_when_the_cohort_grows(cohort: Path) -> None:
+    whole = read_cohort(cohort)
+    half = replace(whole, table=whole.table[whole.table["patient_id"] < "00060"].reset_index(drop=True))
+    few, all_of_them = (set(make_plan(c, SMALL, None).held_out["patient_id"]) for c in (half, whole))
+    assert few == {p for p in all_of_them if p < "00060"}
+
+
+def test_a_draw_does_not_depend_on_the_order_of_rows(cohort: Path) -> None:
+    whole = read_cohort(cohort)
+    shuffled = replace(whole, table=whole.table.sample(frac=1, random_state=3).reset_index(drop=True))
+    first, second = (set(make_plan(c, SMALL, None).drawn["image_id"]) for c in (whole, shuffled))
+    assert first == second
+
+
+def test_a_smaller_draw_is_contained_in_a_larger_one(cohort: Path) -> None:
+    whole = read_cohort(cohort)
+    small, large = (set(make_plan(whole, replace(SMALL, images=n), None).drawn["image_id"]) for n in (40, 90))
+    assert small < large
+
+
+def test_another_seed_draws_others(cohort: Path) -> None:
+    whole = read_cohort(cohort)
+    first, second = (set(make_plan(whole, replace(SMALL, images=40, seed=s), None).drawn["image_id"]) for s in (0, 1))
+    assert first != second
+
+
+def test_at_most_so_many_images_a_patient(cohort: Path) -> None:
+    plan = make_plan(read_cohort(cohort), replace(SMALL, per_patient=1), None)
+    assert plan.drawn["patient_id"].value_counts().max() == 1
+    assert [g["gate"] for g in plan.gates] == ["archive", "clean", "duplicates", "holdout", "per-patient", "draw"]
+
+
+def test_gates_add_up(cohort: Path) -> None:
+    gates = make_plan(read_cohort(cohort), SMALL, None).gates
+    for before, after in zip(gates, gates[1:], strict=False):
+        assert before["images"] - after["removed_images"] == after["images"]
+        for groups in after["by"].values():
+            assert sum(g["images"] for g in groups.values()) == after["images"]
+
+
+def test_images_whose_group_is_unknown_are_left_out_or_a_group_of_their_own(archive: Archive, tmp_path: Path) -> None:
+    rows = people(60)
+    for row in rows[:20]:
+        row["sex"] = ""
+    ingest(archive(rows), images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
+    whole = read_cohort(tmp_path / "cohort")
+    request = replace(SMALL, balance=("sex",), holdout=0.0)
+    assert make_plan(whole, request, None).drawn["sex"].notna().all()
+    included = make_plan(whole, replace(request, unknown="include"), None)
+    assert included.drawn["sex"].isna().sum() == 20
+    assert {r["allocated"] for r in included.allocation} == {20}
+
+
+def test_joint_groups_are_balanced(cohort: Path) -> None:
+    plan = make_plan(read_cohort(cohort), replace(SMALL, balance=("sex", "device")), None)
+    assert len(plan.allocation) == 4
+    assert len({row["allocated"] for row in plan.allocation}) == 1
+
+
+def test_the_quality_gate_uses_measurements_and_counts_whom_it_costs(cohort: Path) -> None:
+    whole = read_cohort(cohort)
+    quality = np.where(whole.table["age"] > 70, "reject", "good")
+    measured = pd.DataFrame({"image_id": whole.table["image_id"], "quality": quality})
+    plan = make_plan(whole, SMALL, measured)
+    gate = next(g for g in plan.gates if g["gate"] == "quality")
+    assert gate["by"]["age"]["over 70"] == {"images": 0, "patients": 0}
+    assert (plan.drawn["age"] <= 70).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"balance": ("agee",)}, "the cohort has no column 'agee'; did you mean 'age'"),
+        ({"balance": ("age", "age")}, "names a column twice"),
+        ({"quality": "best"}, "--quality best: expected good, usable or any"),
+        ({"bins": ("age=70,40",)}, "--bins age=70,40: expected COLUMN=EDGE,EDGE"),
+    ],
+)
+def test_requests_that_mean_nothing_are_refused_in_one_line(cohort: Path, tmp_path: Path, change: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        sample_cohort(cohort, replace(SMALL, **change), out=tmp_path / "shards", workers=1)  # type: ignore[arg-type]
+    assert not list(tmp_path.glob("shards*"))
+
+
+def test_shards_are_the_same_bytes_for_any_number_of_workers(cohort: Path, tmp_path: Path) -> None:
+    for workers in (1, 2):
+        sample_cohort(cohort, SMALL, out=tmp_path / f"shards{workers}", workers=workers)
+    assert contents(tmp_path / "shards1") == contents(tmp_path / "shards2")
+
+
+def test_a_dry_run_writes_nothing_and_plans_the_same(cohort: Path, tmp_path: Path) -> None:
+    planned = sample_cohort(cohort, SMALL, out=tmp_path / "shards", dry_run=True, workers=1)
+    assert not list(tmp_path.glob("shards*"))
+    made = sample_cohort(cohort, SMALL, out=tmp_path / "shards", workers=1)
+    assert {k: made[k] for k in planned} == planned
+
+
+def test_nothing_about_patients_enters_the_tars(cohort: Path, tmp_path: Path) -> None:
+    sample_cohort(cohort, SMALL, out=tmp_path / "shards", workers=1)
+    table = read_cohort(cohort).table
+    for shard in (tmp_path / "shards").glob("*.tar"):
+        data = shard.read_bytes()
+        assert not any(i.encode() in data for i in table["image_id"])
+        with tarfile.open(shard) as tar:
+            for member in tar:
+                assert (member.mtime, member.uid, member.uname) == (0, 0, "")
+                if member.name.endswith(".json"):
+                    assert set(json.load(tar.extractfile(member))) == {"width", "height"}  # type: ignore[arg-type]
+
+
+def test_metadata_enters_only_when_asked(cohort: Path, tmp_path: Path) -> None:
+    sample_cohort(cohort, replace(SMALL, embed_metadata=("age", "sex")), out=tmp_path / "shards", workers=1)
+    with tarfile.open(next((tmp_path / "shards").glob("*.tar"))) as tar:
+        member = next(m for m in tar if m.name.endswith(".json"))
+        assert set(json.load(tar.extractfile(member))) == {"width", "height", "age", "sex"}  # type: ignore[arg-type]
+
+
+def test_keys_cannot_be_computed_without_the_salt(cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "salt").write_bytes(b"a secret of the hospital")
+    sample_cohort(cohort, SMALL, out=tmp_path / "a", workers=1)
+    sample_cohort(cohort, SMALL, out=tmp_path / "b", salt=tmp_path / "salt", workers=1)
+    a, b = (set(open_shards(tmp_path / n).index["key"]) for n in "ab")
+    assert not a & b
+    assert (tmp_path / "b" / "private" / "salt").stat().st_mode & 0o077 == 0
+
+
+def test_the_index_finds_every_photograph(cohort: Path, tmp_path: Path) -> None:
+    sample_cohort(cohort, SMALL, out=tmp_path / "shards", workers=1)
+    shards = open_shards(tmp_path / "shards")
+    for position in range(len(shards)):
+        assert min(Image.open(io.BytesIO(shards.read(position))).size) == 32
+    shards.close()
+
+
+def test_stock_webdataset_reads_the_shards(cohort: Path, tmp_path: Path) -> None:
+    webdataset = pytest.importorskip("webdataset")
+    about = sample_cohort(cohort, SMALL, out=tmp_path / "shards", workers=1)
+    urls = sorted(str(p) for p in (tmp_path / "shards").glob("*.tar"))
+    samples = list(webdataset.WebDataset(urls, shardshuffle=False).decode("pil").to_tuple("__key__", "jpg", "json"))
+    assert len(samples) == about["images"]
+    assert {key for key, _, _ in samples} == set(open_shards(tmp_path / "shards").index["key"])
+    assert min(samples[0][1].size) == 32
+
+
+def test_datasets_reads_the_shards(cohort: Path, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    about = sample_cohort(cohort, SMALL, out=tmp_path / "shards", workers=1)
+    files = sorted(str(p) for p in (tmp_path / "shards").glob("*.tar"))
+    loaded = datasets.load_dataset("webdataset", data_files={"train": files}, split="train", cache_dir=str(tmp_path / "cache"))
+    assert len(loaded) == about["images"]
+    assert min(loaded[0]["jpg"].size) == 32
+
+
+def test_shards_json_is_a_wids_index(cohort: Path, tmp_path: Path) -> None:
+    about = sample_cohort(cohort, SMALL, out=tmp_path / "shards", workers=1)
+    listed = json.loads((tmp_path / "shards" / "shards.json").read_text())
+    assert (listed["__kind__"], listed["wids_version"]) == ("wids-shard-index-v1", 1)
+    assert sum(s["nsamples"] for s in listed["shardlist"]) == about["images"]
+    for shard in listed["shardlist"]:
+        assert shard["filesize"] == (tmp_path / "shards" / shard["url"]).stat().st_size
+
+
+def test_killed_at_any_moment_the_same_command_gives_the_same_bytes(cohort: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "curate", "sample", "--cohort", str(cohort), "--size", "32", "--shard-images", "12",
+        "--images", "160", "--holdout", "0", "--workers", "1", "--quiet",
+    ]  # fmt: skip
+    started = time.monotonic()
+    subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True)
+    took = time.monotonic() - started
+    rng = np.random.default_rng(0)
+    killed = 0
+    for attempt in range(6):
+        out = tmp_path / f"killed{attempt}"
+        process = subprocess.Popen([*command, "--out", str(out)])
+        time.sleep(float(rng.uniform(0.4, 1.0)) * took)
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        assert not out.exists() or (out / "sample.json").exists()
+        subprocess.run([*command, "--out", str(out)], check=True)
+        assert contents(out) == contents(tmp_path / "whole")
+        assert not (tmp_path / f"killed{attempt}.partial").exists()
+    assert killed
+
+
+def test_an_image_that_changed_since_ingest_stops_the_command(cohort: Path, tmp_path: Path) -> None:
+    for image in (tmp_path / "images").iterdir():
+        image.write_bytes(image.read_bytes() + b"\0")
+    with pytest.raises(UserError, match="changed since it was ingested; ingest again"):
+        sample_cohort(cohort, SMALL, out=tmp_path / "shards", workers=1)
+    assert not (tmp_path / "shards").exists()
+
+
+def test_verify_names_the_sample_that_is_wrong(cohort: Path, tmp_path: Path) -> None:
+    sample_cohort(cohort, SMALL, out=tmp_path / "shards", workers=1)
+    row = open_shards(tmp_path / "shards").index.iloc[5]
+    with open(tmp_path / "shards" / row["shard"], "r+b") as file:
+        file.seek(row["offset"] + 200)
+        byte = file.read(1)
+        file.seek(row["offset"] + 200)
+        file.write(bytes([byte[0] ^ 1]))
+    problems = verify_shards(tmp_path / "shards")["problems"]
+    assert len(problems) == 2
+    assert any(row["key"] in p and "checksum is wrong" in p for p in problems)
+
+
+def test_verify_finds_a_missing_and_a_shortened_shard(cohort: Path, tmp_path: Path) -> None:
+    sample_cohort(cohort, SMALL, out=tmp_path / "shards", workers=1)
+    (tmp_path / "shards" / "shard-000000.tar").unlink()
+    os.truncate(tmp_path / "shards" / "shard-000001.tar", 3000)
+    problems = verify_shards(tmp_path / "shards")["problems"]
+    assert "shard-000000.tar: missing" in problems
+    assert any(p.startswith("shard-000001.tar") for p in problems)
+
+
+def test_verify_finds_a_planted_leak(cohort: Path, tmp_path: Path) -> None:
+    sample_cohort(cohort, SMALL, out=tmp_path / "shards", workers=1)
+    private = tmp_path / "shards" / "private"
+    held, keys = pd.read_parquet(private / "holdout.parquet"), pd.read_parquet(private / "keys.parquet")
+    leaked = keys.iloc[[0]][["image_id", "patient_id"]]
+    pd.concat([held, leaked]).to_parquet(private / "holdout.parquet")
+    problems = verify_shards(tmp_path / "shards", cohort=cohort)["problems"]
+    assert f"patient {leaked['patient_id'].iloc[0]} is held out and in the shards" in problems
+    assert any("is the same photograph as" in p for p in problems)
+
+
+def test_metadata_is_stripped_from_a_photograph_whose_pixels_stay() -> None:
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x010E] = "Jane Roe, born 1950"
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", exif=exif, comment=b"hospital number 123", progressive=True)
+    dirty = buffer.getvalue() + b"trailing secret"
+    clean = strip_jpeg(dirty)
+    assert not any(secret in clean for secret in (b"Jane", b"hospital", b"secret"))
+    assert (np.asarray(Image.open(io.BytesIO(clean))) == np.asarray(Image.open(io.BytesIO(dirty)))).all()
+
+
+def test_a_turned_photograph_comes_out_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.new("RGB", (80, 40), "orange").save(buffer, "JPEG", exif=exif)
+    data, width, height = prepare(buffer.getvalue(), size=0, quality=92)
+    assert (width, height) == (40, 80)
+    assert Image.open(io.BytesIO(data)).getexif().get(0x0112) is None
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "I;16"])
+def test_any_kind_of_image_becomes_a_colour_jpeg(mode: str) -> None:
+    values = np.arange(100 * 120, dtype=np.uint16).reshape(100, 120)
+    image = Image.fromarray(values) if mode == "I;16" else Image.fromarray((values % 256).astype(np.uint8)).convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    data, width, height = prepare(buffer.getvalue(), size=50, quality=92)
+    assert (width, height) == (60, 50)
+    assert Image.open(io.BytesIO(data)).mode == "RGB"
