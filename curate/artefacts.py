@@ -192,13 +192,16 @@ def _identity(made_by: dict[str, Any]) -> dict[str, Any]:
     return json.loads(canonical_json(identity))
 
 
-def same_or_refuse(out: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:
+def same_or_refuse(
+    out: Path, there: dict[str, Any], wanted: dict[str, Any], *, advice: str = "choose another folder with --out, or remove it"
+) -> None:
     """Refuse to go on in a folder that was made from another specification.
 
     Args:
-        out: the artefact's folder, for the message.
+        out: the artefact's folder or file, for the message.
         there: its `made_by`.
         wanted: the `made_by` of what is asked for now.
+        advice: what the user can do, for the message.
 
     Raises:
         UserError: where version, seed, specification or inputs differ, with the differences.
@@ -206,7 +209,7 @@ def same_or_refuse(out: Path, there: dict[str, Any], wanted: dict[str, Any]) -> 
     differences = sorted(_differences(_identity(there), _identity(wanted)))
     if differences:
         shown = "; ".join(differences[:6]) + ("; ..." if len(differences) > 6 else "")
-        raise UserError(f"{out}: was made with another specification ({shown}); choose another folder with --out, or remove it")
+        raise UserError(f"{out}: was made with another specification ({shown}); {advice}")
 
 
 def _differences(there: Any, wanted: Any, name: str = "") -> Iterator[str]:

@@ -33,7 +33,7 @@ def simulate(
     out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
     sites: Annotated[int, typer.Option(min=1, help="Simulated sites.")] = 2,
     patients: Annotated[int, typer.Option(min=1, help="Patients, over all sites.")] = 600,
-    size: Annotated[int, typer.Option(min=128, max=2048, help="Pixels along a side.")] = 256,
+    size: Annotated[int, typer.Option(min=256, max=1024, help="Pixels along a side.")] = 256,
     dirt: Annotated[bool, typer.Option("--dirt", help="Write the faults that real tables have.")] = False,
     seed: Seed = 0,
     workers: Workers = 0,

@@ -83,7 +83,7 @@ def _read_text(path: Path, encoding: str) -> pd.DataFrame:
     for number, row in enumerate(body, FIRST_ROW):
         if len(row) != len(header):
             raise UserError(f"{path}: row {number} has {len(row)} fields, the header has {len(header)}")
-    return pd.DataFrame(body, columns=[c.strip() for c in header], dtype=object)
+    return pd.DataFrame(body, columns=[c.strip() or f"column {i}" for i, c in enumerate(header, 1)], dtype=object)
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:

@@ -95,16 +95,14 @@ def prepare(data: bytes, *, size: int, quality: int) -> tuple[bytes, int, int]:
     with Image.open(io.BytesIO(data)) as image:
         turned = image.getexif().get(0x0112, 1) != 1
         plain = image.format == "JPEG" and image.mode in ("RGB", "L") and not turned
-        if plain and size == 0:
-            image.load()
+        if plain and (size == 0 or min(image.size) <= size):
+            # Its SHA-256 is that of the file that decoded at ingest: no need to decode it again.
             return strip_jpeg(data), *image.size
         upright = ImageOps.exif_transpose(to_eight_bits(image)).convert("RGB")
-    shorter = min(upright.size)
-    if 0 < size < shorter:
-        width, height = (max(1, round(side * size / shorter)) for side in upright.size)
+    if 0 < size < min(upright.size):
+        scale = size / min(upright.size)
+        width, height = (max(1, round(side * scale)) for side in upright.size)
         upright = upright.resize((width, height), Image.Resampling.BICUBIC)
-    elif plain:
-        return strip_jpeg(data), *upright.size
     buffer = io.BytesIO()
     upright.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue(), *upright.size

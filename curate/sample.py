@@ -122,6 +122,8 @@ def sample_cohort(
     request.check()
     cohort = read_cohort(cohort_folder)
     measurements = cohort.measurements() if request.quality != "any" else None
+    if measurements is not None and "quality" not in measurements.columns:
+        measurements = None  # this modality doesn't grade quality
     secret = _secret(salt, request.seed, cohort.digest)
     inputs = {"cohort.parquet": cohort.digest, "salt": hashlib.sha256(secret).hexdigest()}
     if measurements is not None:

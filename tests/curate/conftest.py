@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from archives import Rows, draw_photograph
 
+
 @pytest.fixture
 def archive(tmp_path: Path) -> Callable[..., Path]:
     """Make an archive from rows: writes its manifest and an image for every file name; gives the manifest's path."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -179,7 +181,9 @@ def test_missing_and_damaged_images_are_recorded_and_limited(archive: Archive) -
     whole = (images / "00002_left.jpg").read_bytes()
     (images / "00002_left.jpg").write_bytes(whole[: len(whole) // 2])
     (images / "00003_left.jpg").write_text("not an image")
-    with pytest.raises(UserError, match=r"3 of 20 images are missing or damaged \(15 %\), more than --max-bad 1%; first: row 4, 00001_left.jpg"):
+    with pytest.raises(
+        UserError, match=r"3 of 20 images are missing or damaged \(15 %\), more than --max-bad 1%; first: row 4, 00001_left.jpg"
+    ):
         ingested(manifest, max_bad=0.01)
     assert sorted(p.name for p in manifest.parent.iterdir()) == ["images", "manifest.csv"]
     table, ledger = ingested(manifest, max_bad=0.2)
@@ -332,22 +336,31 @@ def test_a_folder_that_holds_something_else_is_not_touched(archive: Archive, tmp
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system")
-def test_a_full_disk_is_one_line_and_leaves_nothing_whole(archive: Archive, tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
+@pytest.mark.parametrize(("options", "words"), [("size=16k", "no space left on the disk"), ("size=16k,ro", "read-only")])
+def test_a_full_disk_or_a_read_only_folder_is_one_line_and_leaves_nothing_whole(
+    archive: Archive, tmp_path: Path, options: str, words: str
+) -> None:
     manifest = archive(people(20))
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(small)], check=False, capture_output=True)
-    if mounted.returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(small)], check=False, capture_output=True).returncode:
         pytest.skip("cannot mount a tmpfs here")
     try:
-        command = [sys.executable, "-m", "curate", "ingest", str(manifest), "--images", str(tmp_path / "images"), "--out", str(small / "cohort")]
+        command = [
+            sys.executable,
+            "-m",
+            "curate",
+            "ingest",
+            str(manifest),
+            "--images",
+            str(tmp_path / "images"),
+            "--out",
+            str(small / "cohort"),
+        ]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         assert done.returncode == 2
         assert done.stderr.strip().count("\n") == 0
-        assert "no space left" in done.stderr
+        assert words in done.stderr
         assert not (small / "cohort").exists()
     finally:
         subprocess.run(["umount", str(small)], check=True)

@@ -1,0 +1,161 @@
+"""Everything that is measured on one fundus photograph."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from curate.retina import field, morphology, quality, vessels
+
+DEFAULT_RESOLUTION = 512  # px: diameter to which every field of view is brought
+_SMALLEST = 64  # px: shorter sides show no vessels
+_FEWEST = 0.005  # share of the field: less marked than this is no vessel tree, and nothing is said about its shape
+
+OK = "ok"
+NOT_FUNDUS = "not a fundus photograph"
+TOO_DARK = "too dark"
+OVEREXPOSED = "overexposed"
+TOO_SMALL = "too small"
+STATES = (OK, NOT_FUNDUS, TOO_DARK, OVEREXPOSED, TOO_SMALL)
+
+# Column -> numpy type, in the order in which they stand in the table.
+MEASURES: dict[str, str] = {
+    "state": "string",
+    "fov_x": "float64",
+    "fov_y": "float64",
+    "fov_radius": "float64",
+    "fov_aspect": "float64",
+    "field_coverage": "float64",
+    "brightness": "float64",
+    "exposure": "float64",
+    "sharpness": "float64",
+    "contrast": "float64",
+    "visibility": "float64",
+    "quality_score": "float64",
+    "quality": "string",
+    "Fractal_dimension": "float64",
+    "Vessel_density": "float64",
+    "Average_width": "float64",
+    "Distance_tortuosity": "float64",
+    "Squared_curvature_tortuosity": "float64",
+    "Tortuosity_density": "float64",
+    "Branch_density": "float64",
+}
+
+
+def measure_image(rgb: np.ndarray, *, resolution: int = DEFAULT_RESOLUTION) -> dict[str, float | str | None]:
+    """Measure quality and vessel morphology of one photograph.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        resolution: pixels to which the diameter of the field of view is brought; the filters always see 512.
+
+    Returns:
+        One value for each name in `MEASURES`, None where it can't be had:
+
+        - ``state``: ``ok``, or why nothing more is said: ``not a fundus photograph``, ``too dark``,
+          ``overexposed``, ``too small``.
+        - ``fov_x``, ``fov_y``: centre of the field as a share of the photograph's width and height; ``fov_radius``:
+          its horizontal half-axis as a share of the width; ``fov_aspect``: horizontal over vertical half-axis, 1
+          unless the photograph was resized unevenly; ``field_coverage``: share of the full disc that is shown.
+        - ``brightness``, ``exposure``, ``sharpness``, ``contrast``, ``visibility``, ``quality_score`` and
+          ``quality`` (good, usable, reject): see `curate.retina.quality`.
+        - ``Fractal_dimension`` ... ``Branch_density``: see `curate.retina.morphology`; None where fewer than 0.5 %
+          of the field is marked as vessel. ``Average_width`` is in pixels of a field of 912 px.
+
+    Raises:
+        ValueError: where `rgb` isn't (H, W, 3) uint8 or `resolution` is under 128.
+    """
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+        raise ValueError(f"expected (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}")
+    if resolution < 128:
+        raise ValueError(f"resolution {resolution}: at least 128 pixels are needed")
+    row: dict[str, float | str | None] = dict.fromkeys(MEASURES)
+    height, width = rgb.shape[:2]
+    if min(height, width) < _SMALLEST:
+        return row | {"state": TOO_SMALL}
+    overall = _overall_state(rgb)
+    if overall is not None:
+        return row | {"state": overall}
+    found = field.find_field(rgb)
+    if found is None:
+        return row | {"state": NOT_FUNDUS}
+    row |= {
+        "fov_x": (found.x + 0.5) / width,
+        "fov_y": (found.y + 0.5) / height,
+        "fov_radius": found.radius_x / width,
+        "fov_aspect": found.radius_x / found.radius_y,
+    }
+    if min(found.radius_x, found.radius_y) < _SMALLEST / 2:
+        return row | {"state": TOO_SMALL}
+    image, mask = field.normalise(rgb, found, resolution)
+    row["state"] = _state(image, mask, found)
+    if row["state"] != OK:
+        return row if row["state"] != NOT_FUNDUS else dict.fromkeys(MEASURES) | {"state": NOT_FUNDUS}
+    response = vessels.vessel_response(image, mask)
+    return row | _quality(image, mask, response) | _morphology(vessels.vessel_map(response, resolution), mask)
+
+
+def _overall_state(rgb: np.ndarray) -> str | None:
+    """Recognise frames in which there is nothing to look for."""
+    step = max(1, min(rgb.shape[:2]) // 256)
+    sample = rgb[::step, ::step]
+    if np.percentile(sample.max(axis=2), 99) < 24:
+        return TOO_DARK
+    if np.percentile(sample.min(axis=2), 5) >= 250:
+        return OVEREXPOSED
+    return None
+
+
+def _state(image: np.ndarray, mask: np.ndarray, found: field.Field) -> str:
+    """Judge the colours of a normalised field by every few pixels."""
+    step = image.shape[0] // 128
+    values = image[::step, ::step][mask[::step, ::step] > 0].astype(np.float32)
+    red, green, blue = values.T
+    if float(np.median(values.max(axis=1))) < 16:
+        return TOO_DARK
+    if float((values[:, 1] >= 250).mean()) > 0.5:
+        return OVEREXPOSED
+    if float(np.log(green + 10).std()) < 0.01 and float(np.log(red + 10).std()) < 0.01:
+        return NOT_FUNDUS  # one flat colour
+    grey = float(np.abs(red - blue).mean()) < 4 and float(np.abs(red - green).mean()) < 4
+    if grey:  # a red-free photograph has a round field; a radiograph or a scan hasn't
+        return OK if found.rim >= 0.4 else NOT_FUNDUS
+    if found.rim > 0:
+        return OK if red.mean() > 0.85 * blue.mean() else NOT_FUNDUS
+    # Without a rim to go by, the whole frame must have the colour of a retina.
+    retinal = (red > 1.1 * green) & (green > 0.8 * blue) & (red > 1.3 * blue)
+    return OK if float(retinal.mean()) > 0.85 else NOT_FUNDUS
+
+
+def _quality(image: np.ndarray, mask: np.ndarray, response: vessels.Vessels) -> dict[str, float | str | None]:
+    found = quality.proxies(image, mask, response)
+    score = quality.score_of(found)
+    return {
+        "field_coverage": found.coverage,
+        "brightness": found.brightness,
+        "exposure": found.exposure,
+        "sharpness": found.sharpness,
+        "contrast": found.contrast,
+        "visibility": found.visibility,
+        "quality_score": score,
+        "quality": quality.grade_of(score),
+    }
+
+
+def _morphology(marked: np.ndarray, mask: np.ndarray) -> dict[str, float | str | None]:
+    density = morphology.vessel_density(marked, mask)
+    if density < _FEWEST:
+        return {}
+    resolution = marked.shape[0]
+    skeleton = morphology.skeleton_of(marked)
+    distance, squared, turns = morphology.tortuosities(skeleton.segments, resolution)
+    return {
+        "Fractal_dimension": morphology.fractal_dimension(cv2.copyTo(marked, mask)),
+        "Vessel_density": density,
+        "Average_width": morphology.average_width(marked, skeleton),
+        "Distance_tortuosity": distance,
+        "Squared_curvature_tortuosity": squared,
+        "Tortuosity_density": turns,
+        "Branch_density": morphology.branch_density(skeleton, resolution),
+    }

@@ -1,0 +1,265 @@
+"""Morphology of the vessels: numbers from a binary vessel map.
+
+Names follow AutoMorph (Zhou et al. 2022, doi 10.1167/tvst.11.7.12) so that tables can be laid side by side; where a
+definition differs, the docstring of the function says how. Lengths are in units of the field of view, so that no
+number depends on the resolution of the photograph or of the map.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+REFERENCE = 912  # AutoMorph's image size, in whose pixels widths and the shortest segment are stated
+_SHORTEST = 15  # px of a 912 px field: shorter segments say nothing about tortuosity
+_BOX_GRID = 512
+_SPUR = 18  # px of a 912 px field: side arms shorter than this are ragged edges, not vessels
+_SMOOTHING = 8.0  # px of a 912 px field: standard deviation that takes the staircase out of a pixel path
+_STRAIGHT = 0.5  # field radii per radius of curvature: a bend wider than two field radii is no bend
+_SQUARE = np.ones((3, 3), np.uint8)
+_NEIGHBOURS = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, -1), (-1, 1))
+
+
+def fractal_dimension(mask: np.ndarray) -> float | None:
+    """Box-counting dimension of a vessel map.
+
+    The map is brought to 512 px and covered with boxes of 4, 8, ... 256 px, so the same fractions of the field at any
+    resolution; the dimension is the slope of log(boxes that hold a vessel) over log(1 / size) by least squares.
+    AutoMorph counts boxes of 4 to 512 px on a map of 912 px, and leaves out boxes that are wholly vessel.
+
+    Args:
+        mask: (R, R), non-zero where vessel.
+
+    Returns:
+        The dimension (about 1 for a line, 2 for a filled square), or None for an empty map.
+
+    Example:
+        >>> round(fractal_dimension(np.ones((512, 512), np.uint8)), 3)
+        2.0
+    """
+    marked = (mask > 0).astype(np.uint8)
+    if not marked.any():
+        return None
+    if marked.shape != (_BOX_GRID, _BOX_GRID):
+        marked = (cv2.resize(marked * 255, (_BOX_GRID, _BOX_GRID), interpolation=cv2.INTER_AREA) >= 96).astype(np.uint8)
+        if not marked.any():
+            return None
+    sizes, counts, size = [], [], 1
+    while size < _BOX_GRID // 2:
+        marked = marked[0::2, 0::2] | marked[1::2, 0::2] | marked[0::2, 1::2] | marked[1::2, 1::2]
+        size *= 2
+        if size >= 4:
+            sizes.append(size)
+            counts.append(int(np.count_nonzero(marked)))
+    return float(np.polyfit(-np.log(sizes), np.log(counts), 1)[0])
+
+
+def vessel_density(mask: np.ndarray, field: np.ndarray) -> float:
+    """Share of the field of view that is vessel.
+
+    AutoMorph divides by the whole square image, corners outside the field included: its numbers are pi / 4 of
+    these for a complete field, and less where the field was cut.
+
+    Args:
+        mask: (R, R), non-zero where vessel.
+        field: (R, R), non-zero inside the field.
+    """
+    return int(np.count_nonzero((mask > 0) & (field > 0))) / max(1, int(np.count_nonzero(field)))
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """Centre lines of a vessel map.
+
+    Attributes:
+        pixels: (R, R) uint8, 1 on the centre lines.
+        length: their length in pixels, 0.948 for a step along an axis and 1.343 for a diagonal one: unbiased over
+            directions (Kulpa 1977), where 1 and sqrt(2) make the average line 5 % too long.
+        branches: number of branch points and crossings.
+        segments: centre lines between branch points, each (n, 2) float64 of x, y in pixels, in order.
+    """
+
+    pixels: np.ndarray
+    length: float
+    branches: int
+    segments: list[np.ndarray]
+
+
+def skeleton_of(mask: np.ndarray) -> Skeleton:
+    """Thin a vessel map to its centre lines (Zhang and Suen 1984) and cut them at branch points.
+
+    Args:
+        mask: (R, R), non-zero where vessel.
+    """
+    from skimage.morphology import skeletonize
+
+    pixels = np.pad(skeletonize(mask > 0), 1).astype(np.uint8)
+    _prune(pixels, _SPUR * mask.shape[0] / REFERENCE)
+    junctions = _junctions(pixels)
+    branches = cv2.connectedComponents(cv2.dilate(junctions, _SQUARE), connectivity=8)[0] - 1
+    crowded = ((pixels > 0) & (_neighbour_count(pixels) >= 4)).astype(np.uint8)
+    rest = np.where(cv2.dilate(junctions | crowded, _SQUARE) > 0, np.uint8(0), pixels)
+    shortest = max(3, _SHORTEST * mask.shape[0] // REFERENCE)
+    return Skeleton(pixels[1:-1, 1:-1], _length(pixels), branches, _ordered(rest, shortest))
+
+
+def _length(pixels: np.ndarray) -> float:
+    right, down = pixels[:, :-1] & pixels[:, 1:], pixels[:-1] & pixels[1:]
+    corner = pixels[:-1, :-1] + pixels[1:, 1:] + pixels[:-1, 1:] + pixels[1:, :-1]
+    crossed = ((pixels[:-1, :-1] & pixels[1:, 1:]) | (pixels[:-1, 1:] & pixels[1:, :-1])) > 0
+    # Three of a square's four pixels make a corner that is walked along its diagonal: one diagonal step, not two straight ones.
+    corners = int((corner == 3).sum())
+    straight = int(right.sum()) + int(down.sum()) - 2 * corners
+    diagonal = int(((corner == 2) & crossed).sum()) + corners
+    return 0.948 * straight + 1.343 * diagonal
+
+
+def _neighbour_count(pixels: np.ndarray) -> np.ndarray:
+    return cv2.filter2D(pixels, cv2.CV_8U, _SQUARE, borderType=cv2.BORDER_CONSTANT) - pixels
+
+
+def _junctions(pixels: np.ndarray) -> np.ndarray:
+    # A branch point is where at least three arms leave: counted as changes from 0 to 1 around the pixel.
+    return ((pixels > 0) & (_arms(pixels) >= 3)).astype(np.uint8)
+
+
+def _prune(pixels: np.ndarray, shortest: float) -> None:
+    """Take away, in place, side arms shorter than a vessel is wide: thinning grows them on every ragged edge."""
+    junctions = cv2.dilate(_junctions(pixels), _SQUARE)
+    arms = np.where(junctions > 0, np.uint8(0), pixels)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(arms, connectivity=8)
+    ends, touching = np.zeros(count, bool), np.zeros(count, bool)
+    ends[labels[(pixels > 0) & (_neighbour_count(pixels) <= 1)]] = True
+    touching[labels[cv2.dilate(junctions, _SQUARE) > 0]] = True
+    spur = ends & touching & (stats[:, cv2.CC_STAT_AREA] < shortest)
+    spur[0] = False
+    gone = spur[labels]
+    pixels[gone] = 0
+    near = cv2.dilate(gone.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+    for _ in range(4):  # what is left of the arm inside the junction
+        pixels[near & (_neighbour_count(pixels) <= 1)] = 0
+
+
+def _arms(pixels: np.ndarray) -> np.ndarray:
+    ring = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
+    around = [np.roll(pixels, (-dy, -dx), axis=(0, 1)) for dy, dx in ring]
+    changes = np.zeros(pixels.shape, np.uint8)
+    for before, after in zip(around, [*around[1:], around[0]], strict=True):
+        changes += after & ~before & 1
+    return changes
+
+
+def _ordered(pixels: np.ndarray, shortest: int) -> list[np.ndarray]:
+    """Put each piece's pixels in order, all pieces at once: every walker takes one step at a time from its end."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(pixels, connectivity=8)
+    kept = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] >= shortest)
+    kept = kept[kept != 0]
+    if not len(kept):
+        return []
+    free = (np.isin(labels, kept)).ravel()
+    width = pixels.shape[1]
+    offsets = np.array([dy * width + dx for dy, dx in _NEIGHBOURS])
+    places = np.flatnonzero(free)
+    degree = free[places[:, None] + offsets].sum(axis=1)
+    # Start at an end where there is one; a closed loop starts anywhere.
+    order = np.lexsort((places, degree != 1, labels.ravel()[places]))
+    _, first = np.unique(labels.ravel()[places][order], return_index=True)
+    at = places[order][first]
+    free[at] = False
+    paths, alive = [at.copy()], np.arange(len(at))
+    trail = [alive]
+    while len(alive):
+        steps = at[:, None] + offsets
+        open_ = free[steps]
+        moves = open_.any(axis=1)
+        alive, at = alive[moves], steps[moves, open_[moves].argmax(axis=1)]
+        free[at] = False
+        paths.append(at)
+        trail.append(alive)
+    walker, place = np.concatenate(trail), np.concatenate(paths)
+    step = np.concatenate([np.full(len(t), i) for i, t in enumerate(trail)])
+    order = np.lexsort((step, walker))
+    walker, place = walker[order], place[order]
+    pieces = np.split(place, np.flatnonzero(np.diff(walker)) + 1)
+    return [np.stack([p % width - 1, p // width - 1], axis=1).astype(np.float64) for p in pieces if len(p) >= shortest]
+
+
+def average_width(mask: np.ndarray, skeleton: Skeleton) -> float | None:
+    """Mean width of the vessels: area over length of the centre lines, in pixels of a 912 px field.
+
+    AutoMorph divides by the number of centre-line pixels, which makes diagonal vessels up to sqrt(2) wider.
+    """
+    if skeleton.length <= 0:
+        return None
+    return float(np.count_nonzero(mask)) / skeleton.length * REFERENCE / mask.shape[0]
+
+
+def tortuosities(segments: list[np.ndarray], resolution: int) -> tuple[float | None, float | None, float | None]:
+    """Three tortuosities, each the unweighted mean over segments, all 0 or 1 for straight ones whatever the resolution.
+
+    - Distance: arc length over chord length (1 for a straight line, pi / 2 for a half circle).
+    - Squared curvature: the integral of the squared curvature along the segment (Hart et al. 1999, tau 5) times the
+      radius of the field, so a pure number: pi x (field radius / r) for a half circle of radius r. AutoMorph's column
+      of this name holds the absolute integral of the plain curvature.
+    - Density: (n - 1) / L times the sum over the n turns of (arc / chord - 1), a turn ending where the curvature
+      changes sign; L in field radii (Grisan et al. 2008, doi 10.1109/TMI.2007.904657). 0 for a single turn.
+
+    Loops, whose ends lie closer together than a fifth of their length, are left out: their chord says nothing.
+
+    Args:
+        segments: each (n, 2) of x, y in pixels, in order.
+        resolution: diameter of the field in pixels.
+
+    Returns:
+        distance, squared curvature, density; None each where there is no segment.
+    """
+    sigma = _SMOOTHING * resolution / REFERENCE
+    rows = [r for r in (_of_segment(s, sigma, resolution / 2) for s in segments) if r is not None]
+    if not rows:
+        return None, None, None
+    distance, squared, density = np.mean(np.array(rows), axis=0)
+    return float(distance), float(squared), float(density)
+
+
+def _of_segment(path: np.ndarray, sigma: float, radius: float) -> tuple[float, float, float] | None:
+    smooth = _smoothed(path, sigma)
+    steps = np.hypot(*np.diff(smooth, axis=0).T)
+    arc, chord = float(steps.sum()), float(np.hypot(*(smooth[-1] - smooth[0])))
+    if len(path) < 5 or chord < 0.2 * arc:
+        return None
+    velocity = np.gradient(smooth, axis=0)
+    acceleration = np.gradient(velocity, axis=0)
+    speed = np.maximum(np.hypot(velocity[:, 0], velocity[:, 1]), 1e-6)
+    curvature = (velocity[:, 0] * acceleration[:, 1] - velocity[:, 1] * acceleration[:, 0]) / speed**3
+    squared = float((curvature**2 * speed)[1:-1].sum()) * radius
+    signs = np.sign(np.where(np.abs(curvature) * radius < _STRAIGHT, 0, curvature))
+    bent = np.flatnonzero(signs)
+    turns = bent[1:][signs[bent[1:]] != signs[bent[:-1]]]
+    ends = np.array([0, *turns, len(smooth) - 1])
+    if len(ends) < 3:
+        return arc / chord, squared, 0.0
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    arcs = np.diff(along[ends])
+    chords = np.hypot(*np.diff(smooth[ends], axis=0).T)
+    excess = float(((arcs / np.maximum(chords, 1e-6)) - 1)[chords > 0].sum())
+    return arc / chord, squared, (len(turns)) / (arc / radius) * excess
+
+
+def _smoothed(path: np.ndarray, sigma: float) -> np.ndarray:
+    """Smooth a path with a Gaussian, its ends held fast (continued beyond them by point reflection)."""
+    reach = min(int(np.ceil(3 * sigma)), len(path) - 1)
+    if reach < 1:
+        return path
+    before = 2 * path[0] - path[reach:0:-1]
+    after = 2 * path[-1] - path[-2 : -2 - reach : -1]
+    kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
+    kernel /= kernel.sum()
+    extended = np.concatenate([before, path, after])
+    return np.stack([np.convolve(extended[:, i], kernel, mode="valid") for i in (0, 1)], axis=1)
+
+
+def branch_density(skeleton: Skeleton, resolution: int) -> float | None:
+    """Branch points and crossings per field diameter of vessel length."""
+    return skeleton.branches / (skeleton.length / resolution) if skeleton.length > 0 else None
