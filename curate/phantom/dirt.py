@@ -24,7 +24,7 @@ class Soiled:
 
     Attributes:
         manifest: the rows as text.
-        faults: one entry a fault: row (counted as a spreadsheet does: 2 is the first after the header), image_file as it is in the clean manifest, column, clean
+        faults: one entry a fault: row (2 is the first, as in a spreadsheet), image_file as in the clean manifest, column, clean
             and dirty value, and what is wrong.
         missing: image files that must not be there.
         truncated: image files that must be cut short.

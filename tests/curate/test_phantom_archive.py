@@ -181,7 +181,7 @@ def test_damaged_and_missing_images_are_few_and_really_so(dirty: Path) -> None:
 def test_the_same_photograph_stands_under_two_patients(dirty: Path) -> None:
     manifest, faults = text(dirty / "manifest.csv"), text(dirty / "truth" / "dirt.csv")
     for fault in faults[faults["fault"].str.startswith("same photograph")].itertuples():
-        copy = manifest.iloc[int(fault.row) - 1]
+        copy = manifest.iloc[int(fault.row) - 2]
         original = copy["image_file"].replace(fault.dirty, fault.clean)
         assert (dirty / "images" / original).read_bytes() == (dirty / "images" / copy["image_file"]).read_bytes()
         assert copy["patient_id"] == fault.dirty != fault.clean
@@ -191,7 +191,7 @@ def test_ages_that_fall_do_fall(dirty: Path) -> None:
     faults = text(dirty / "truth" / "dirt.csv")
     truth = pd.read_parquet(dirty / "truth" / "truth.parquet")
     for fault in faults[faults["fault"] == "age falls across visits"].itertuples():
-        row = truth.iloc[int(fault.row) - 1]
+        row = truth.iloc[int(fault.row) - 2]
         first = truth[(truth["patient_id"] == row["patient_id"]) & (truth["visit"] == 1)]
         assert int(fault.dirty) < first["age"].min()
 
