@@ -159,7 +159,7 @@ def test_every_kind_of_fault_is_written(dirty: Path) -> None:
 def test_every_fault_stands_in_the_manifest_and_nothing_else_changed(dirty: Path, tmp_path: Path) -> None:
     manifest, faults = text(dirty / "manifest.csv"), text(dirty / "truth" / "dirt.csv")
     for fault in faults.itertuples():
-        found = manifest.at[int(fault.row) - 1, fault.column]
+        found = manifest.at[int(fault.row) - 2, fault.column]
         assert found == (fault.image_file if fault.dirty in ("truncated", "absent") else fault.dirty)
     truth = pd.read_parquet(dirty / "truth" / "truth.parquet")
     assert len(manifest) == len(truth) + faults["fault"].str.startswith("same photograph").sum()
