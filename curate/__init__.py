@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from curate.errors import UserError, nearest
     from curate.groups import DEFAULT_ATTRIBUTES, DEFAULT_BINS, UNKNOWN, bin_labels, group_of, group_order, parse_bins
     from curate.parts import run_parts, slices, worker_count
+    from curate.photographs import to_eight_bits
     from curate.shards import ShardSet, open_shards
 
 _HOME = {
@@ -36,6 +37,7 @@ _HOME = {
     "errors": ("UserError", "nearest"),
     "groups": ("DEFAULT_ATTRIBUTES", "DEFAULT_BINS", "UNKNOWN", "bin_labels", "group_of", "group_order", "parse_bins"),
     "parts": ("run_parts", "slices", "worker_count"),
+    "photographs": ("to_eight_bits",),
     "shards": ("ShardSet", "open_shards"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

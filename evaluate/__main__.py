@@ -6,7 +6,6 @@ from __future__ import annotations
 def main() -> None:
     """Run the command line."""
     from curate.command import run
-
     from evaluate.cli import app
 
     run(app, "evaluate")

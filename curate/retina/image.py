@@ -116,7 +116,7 @@ def _state(image: np.ndarray, mask: np.ndarray, found: field.Field) -> str:
         return TOO_DARK
     if float((values[:, 1] >= 250).mean()) > 0.5:
         return OVEREXPOSED
-    if float(np.log(green + 10).std()) < 0.01 and float(np.log(red + 10).std()) < 0.01:
+    if all(float(np.subtract(*np.percentile(np.log(channel + 10), [90, 10]))) < 0.02 for channel in (red, green)):
         return NOT_FUNDUS  # one flat colour
     grey = float(np.abs(red - blue).mean()) < 4 and float(np.abs(red - green).mean()) < 4
     if grey:  # a red-free photograph has a round field; a radiograph or a scan hasn't

@@ -16,8 +16,8 @@ REFERENCE = 912  # AutoMorph's image size, in whose pixels widths and the shorte
 _SHORTEST = 15  # px of a 912 px field: shorter segments say nothing about tortuosity
 _BOX_GRID = 512
 _SPUR = 18  # px of a 912 px field: side arms shorter than this are ragged edges, not vessels
-_SMOOTHING = 8.0  # px of a 912 px field: standard deviation that takes the staircase out of a pixel path
-_STRAIGHT = 0.5  # field radii per radius of curvature: a bend wider than two field radii is no bend
+_SMOOTHING = 10.0  # px of a 912 px field: standard deviation that takes the staircase out of a pixel path
+_STRAIGHT = 0.15  # radians: a curve that turns by less before it turns back counts as straight
 _SQUARE = np.ones((3, 3), np.uint8)
 _NEIGHBOURS = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, -1), (-1, 1))
 
@@ -137,9 +137,9 @@ def _prune(pixels: np.ndarray, shortest: float) -> None:
     spur[0] = False
     gone = spur[labels]
     pixels[gone] = 0
-    near = cv2.dilate(gone.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+    near = (cv2.dilate(gone.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0) | (cv2.dilate(junctions, _SQUARE) > 0)
     for _ in range(4):  # what is left of the arm inside the junction
-        pixels[near & (_neighbour_count(pixels) <= 1)] = 0
+        pixels[near & (_arms(pixels) <= 1)] = 0
 
 
 def _arms(pixels: np.ndarray) -> np.ndarray:
@@ -229,14 +229,15 @@ def _of_segment(path: np.ndarray, sigma: float, radius: float) -> tuple[float, f
     arc, chord = float(steps.sum()), float(np.hypot(*(smooth[-1] - smooth[0])))
     if len(path) < 5 or chord < 0.2 * arc:
         return None
-    velocity = np.gradient(smooth, axis=0)
-    acceleration = np.gradient(velocity, axis=0)
+    # Central differences, twice; next to the ends, which were held fast, the path is taken as straight.
+    velocity = (smooth[2:] - smooth[:-2]) / 2
+    acceleration = (velocity[2:] - velocity[:-2]) / 2
+    velocity = velocity[1:-1]
     speed = np.maximum(np.hypot(velocity[:, 0], velocity[:, 1]), 1e-6)
-    curvature = (velocity[:, 0] * acceleration[:, 1] - velocity[:, 1] * acceleration[:, 0]) / speed**3
-    squared = float((curvature**2 * speed)[1:-1].sum()) * radius
-    signs = np.sign(np.where(np.abs(curvature) * radius < _STRAIGHT, 0, curvature))
-    bent = np.flatnonzero(signs)
-    turns = bent[1:][signs[bent[1:]] != signs[bent[:-1]]]
+    curvature = np.zeros(len(smooth))
+    curvature[2:-2] = (velocity[:, 0] * acceleration[:, 1] - velocity[:, 1] * acceleration[:, 0]) / speed**3
+    squared = float((curvature[2:-2] ** 2 * speed).sum()) * radius
+    turns = _inflections(curvature[2:-2] * speed) + 2
     ends = np.array([0, *turns, len(smooth) - 1])
     if len(ends) < 3:
         return arc / chord, squared, 0.0
@@ -245,6 +246,21 @@ def _of_segment(path: np.ndarray, sigma: float, radius: float) -> tuple[float, f
     chords = np.hypot(*np.diff(smooth[ends], axis=0).T)
     excess = float(((arcs / np.maximum(chords, 1e-6)) - 1)[chords > 0].sum())
     return arc / chord, squared, (len(turns)) / (arc / radius) * excess
+
+
+def _inflections(turning: np.ndarray) -> np.ndarray:
+    """Find where a curve begins to turn the other way; turns of less than `_STRAIGHT` in all are no turns.
+
+    Args:
+        turning: (n,) angle turned at each point, radians.
+    """
+    if not len(turning):
+        return np.zeros(0, int)
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(np.sign(turning))) + 1])
+    angles = np.add.reduceat(turning, starts)
+    real = np.abs(angles) >= _STRAIGHT
+    starts, signs = starts[real], np.sign(angles[real])
+    return starts[1:][signs[1:] != signs[:-1]]
 
 
 def _smoothed(path: np.ndarray, sigma: float) -> np.ndarray:

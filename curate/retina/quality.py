@@ -14,6 +14,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
+from curate.retina.field import disc
 from curate.retina.vessels import FILTER_DIAMETER, Vessels
 
 _GRID = 256  # px: sharpness is taken at a size that every photograph worth measuring has, so cameras can be compared
@@ -74,7 +75,7 @@ def proxies(rgb: np.ndarray, mask: np.ndarray, vessels: Vessels) -> Quality:
     return Quality(
         brightness=float(luminance[inside].mean()) / 255 if inside.any() else 0.0,
         exposure=float(well.sum()) / total,
-        coverage=float(mask.sum()) / (np.pi / 4 * mask.shape[0] ** 2),
+        coverage=int(np.count_nonzero(mask)) / int(np.count_nonzero(disc(mask.shape[0]))),
         sharpness=_sharpness(small[:, :, 1], shown),
         contrast=float(np.percentile(depth, 95)) if len(depth) else 0.0,
         visibility=_visibility(plain, vessels.inner),

@@ -1,0 +1,36 @@
+"""evaluate: from backbones, or anyone's predictions, to estimates with intervals, by subgroup.
+
+The names below are what the other rooms may use; each is loaded when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evaluate.influence import auroc, interval
+    from evaluate.precision import average_precision
+    from evaluate.run import evaluate_models
+    from evaluate.score import score_file
+    from evaluate.task import Task, read_task
+
+_MODULE_OF = {
+    "auroc": "influence",
+    "interval": "influence",
+    "average_precision": "precision",
+    "evaluate_models": "run",
+    "score_file": "score",
+    "Task": "task",
+    "read_task": "task",
+}
+
+__all__ = [
+    *_MODULE_OF,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'evaluate' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"evaluate.{_MODULE_OF[name]}"), name)
