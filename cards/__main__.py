@@ -5,9 +5,8 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line."""
-    from curate.command import run
-
     from cards.cli import app
+    from curate.command import run
 
     run(app, "cards")
 

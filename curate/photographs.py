@@ -74,7 +74,7 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image, dtype=np.float64)
     top = float(values.max()) if values.size else 0.0
     scaled = np.clip(values * (255.0 / top), 0, 255) if top > 0 else np.zeros_like(values)
-    return Image.fromarray(scaled.astype(np.uint8))
+    return Image.fromarray(np.rint(scaled).astype(np.uint8))
 
 
 def prepare(data: bytes, *, size: int, quality: int) -> tuple[bytes, int, int]:

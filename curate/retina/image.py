@@ -125,7 +125,7 @@ def _state(image: np.ndarray, mask: np.ndarray, found: field.Field) -> str:
         return OK if red.mean() > 0.85 * blue.mean() else NOT_FUNDUS
     # Without a rim to go by, the whole frame must have the colour of a retina.
     retinal = (red > 1.1 * green) & (green > 0.8 * blue) & (red > 1.3 * blue)
-    return OK if float(retinal.mean()) > 0.85 else NOT_FUNDUS
+    return OK if float(retinal.mean()) > 0.95 else NOT_FUNDUS
 
 
 def _quality(image: np.ndarray, mask: np.ndarray, response: vessels.Vessels) -> dict[str, float | str | None]:
