@@ -15,8 +15,8 @@ import numpy as np
 REFERENCE = 912  # AutoMorph's image size, in whose pixels widths and the shortest segment are stated
 _SHORTEST = 15  # px of a 912 px field: shorter segments say nothing about tortuosity
 _BOX_GRID = 512
-_SPUR = 18  # px of a 912 px field: side arms shorter than this are ragged edges, not vessels
-_SMOOTHING = 10.0  # px of a 912 px field: standard deviation that takes the staircase out of a pixel path
+_SPUR = 12  # px of a 912 px field: side arms shorter than this are ragged edges, not vessels
+_SMOOTHING = 8.0  # px of a 912 px field: standard deviation that takes the staircase out of a pixel path
 _STRAIGHT = 0.15  # radians: a curve that turns by less before it turns back counts as straight
 _SQUARE = np.ones((3, 3), np.uint8)
 _NEIGHBOURS = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, -1), (-1, 1))

@@ -19,13 +19,13 @@ from curate.retina.vessels import FILTER_DIAMETER, Vessels
 
 _GRID = 256  # px: sharpness is taken at a size that every photograph worth measuring has, so cameras can be compared
 _BLOCKS = 8
-_PLAIN = 0.03  # optical density by which a vessel must be darker than its surround to be plain to see
+_PLAIN = 0.027  # optical density by which a vessel must be darker than its surround to be plain to see
 # Proxy -> where its score is 0, where it is 1.
 RAMPS = {
     "exposure": (0.60, 0.95),
     "coverage": (0.50, 0.85),
     "sharpness": (0.45, 0.62),
-    "contrast": (0.006, 0.026),
+    "contrast": (0.005, 0.023),
     "visibility": (0.15, 0.55),
 }
 GOOD, USABLE = 0.50, 0.20
@@ -106,7 +106,7 @@ def score_of(quality: Quality) -> float:
     """Give the quality score: the lowest of the proxies' scores, each rising from 0 to 1 along its ramp.
 
     Example:
-        >>> score_of(Quality(brightness=0.4, exposure=1.0, coverage=1.0, sharpness=0.8, contrast=0.016, visibility=0.9))
+        >>> score_of(Quality(brightness=0.4, exposure=1.0, coverage=1.0, sharpness=0.8, contrast=0.014, visibility=0.9))
         0.5
     """
     scores = [(getattr(quality, name) - low) / (high - low) for name, (low, high) in RAMPS.items()]
