@@ -52,7 +52,9 @@ def main() -> None:
         for number in range(count):
             draw(images, number)
         paths = sorted(images.iterdir())
-        pd.DataFrame({"path": [p.name for p in paths], "patient_id": [p.stem for p in paths], "age": "50"}).to_csv(work / "m.csv", index=False)
+        pd.DataFrame({"path": [p.name for p in paths], "patient_id": [p.stem for p in paths], "age": "50"}).to_csv(
+            work / "m.csv", index=False
+        )
         ingest(work / "m.csv", images=[images], out=work / "cohort", workers=0)
         size = sum(p.stat().st_size for p in paths) / count / 1000
         print(f"{machine()}; webdataset {importlib.metadata.version('webdataset')}; {count:,} JPEGs of 512 px, {size:.0f} KB on average")

@@ -1,0 +1,26 @@
+"""pretrain: from a shard set to a backbone that plain timm loads.
+
+The names below are what the other rooms may use; each is loaded when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pretrain.backbone import load_backbone
+    from pretrain.recipe import read_recipe
+    from pretrain.run import run_pretraining
+
+_MODULE_OF = {"load_backbone": "backbone", "read_recipe": "recipe", "run_pretraining": "run"}
+
+__all__ = [
+    *_MODULE_OF,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'pretrain' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"pretrain.{_MODULE_OF[name]}"), name)

@@ -1,0 +1,151 @@
+"""Checkpoints: folders that appear whole under their name or not at all, without pickles."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from curate import UserError, read_json, write_json, writing
+from curate.console import warn
+
+
+@dataclass
+class State:
+    """What a training run is, besides its recipe.
+
+    Attributes:
+        method: encoder, decoder and loss.
+        optimizer: with parameter groups that know their ``"names"``.
+        step: steps done.
+        damaged: keys of samples that had to be replaced so far.
+        losses: of the steps since the last line of the log; None where it was not a number.
+    """
+
+    method: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    damaged: set[str] = field(default_factory=set)
+    losses: list[float | None] = field(default_factory=list)
+
+
+def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors, atomically; equal tensors give equal bytes."""
+    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata={"format": "pt"})
+    with writing(path) as file:
+        file.write(data)
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read tensors.
+
+    Raises:
+        UserError: where the file is missing or damaged.
+    """
+    try:
+        return load(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing") from None
+    except (SafetensorError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+
+
+def save_checkpoint(folder: Path, state: State, *, keep_last: int) -> Path:
+    """Write ``step-N/`` and remove older checkpoints.
+
+    Args:
+        folder: ``checkpoints/`` of the run.
+        state: of the run.
+        keep_last: checkpoints that stay.
+
+    Returns:
+        The new checkpoint. Whatever fails on the way leaves the earlier ones as they were.
+    """
+    target = folder / f"step-{state.step}"
+    temporary = folder / f".step-{state.step}.partial"
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(".step-*.partial"):
+        shutil.rmtree(leftover)
+    try:
+        temporary.mkdir()
+        write_safetensors(temporary / "model.safetensors", state.method.state_dict())
+        write_safetensors(temporary / "optimizer.safetensors", _optimizer_tensors(state.optimizer))
+        write_json(temporary / "state.json", {"step": state.step, "damaged": sorted(state.damaged), "losses": state.losses})
+        if target.exists():  # the same step, written by a run that was then killed
+            shutil.rmtree(target)
+        os.replace(temporary, target)
+        _sync(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    for old in list_checkpoints(folder)[:-keep_last]:
+        shutil.rmtree(old)
+    return target
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """List a run's checkpoints, oldest first."""
+    found = [p for p in folder.glob("step-*") if p.name[5:].isdigit()]
+    return sorted(found, key=lambda p: int(p.name[5:]))
+
+
+def resume(folder: Path, state: State) -> bool:
+    """Bring a fresh state to the last checkpoint that can be read.
+
+    Args:
+        folder: ``checkpoints/`` of the run; need not exist.
+        state: changed in place.
+
+    Returns:
+        Whether there was one.
+
+    Raises:
+        UserError: where there are checkpoints and none can be read.
+    """
+    checkpoints = list_checkpoints(folder)
+    for checkpoint in reversed(checkpoints):
+        try:
+            about = read_json(checkpoint / "state.json", "a checkpoint")
+            model = read_safetensors(checkpoint / "model.safetensors")
+            moments = read_safetensors(checkpoint / "optimizer.safetensors")
+        except UserError as error:
+            warn(f"checkpoint passed over: {error}")
+            continue
+        state.method.load_state_dict(model, strict=True)
+        _load_optimizer(state.optimizer, moments)
+        state.step, state.damaged, state.losses = int(about["step"]), set(about["damaged"]), about["losses"]
+        return True
+    if checkpoints:
+        raise UserError(f"{folder}: no checkpoint can be read; remove the run's folder to start again")
+    return False
+
+
+def _named(optimizer: torch.optim.Optimizer) -> dict[str, nn.Parameter]:
+    return {name: p for group in optimizer.param_groups for name, p in zip(group["names"], group["params"], strict=True)}
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {f"{key}/{name}": value for name, p in _named(optimizer).items() for key, value in optimizer.state[p].items()}
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    named: dict[str, Any] = _named(optimizer)
+    for full, tensor in tensors.items():
+        key, _, name = full.partition("/")
+        # AdamW's own step counter belongs on the parameter's device too where the fused kernel is used, as it is here.
+        optimizer.state[named[name]][key] = tensor.to(named[name].device)

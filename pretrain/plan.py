@@ -1,0 +1,172 @@
+"""What a run will take, before anything is spent: samples, operations, memory, time, and where each number comes from."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from curate import open_shards
+from pretrain.data import Loader, MaeViews
+from pretrain.recipe import read_recipe
+from pretrain.run import build_method, build_optimizer, pick_device, pick_recipe
+
+if TYPE_CHECKING:
+    from pretrain.mae import Mae
+    from pretrain.recipe import Recipe
+
+# Dense bf16 matrix peak, FLOP/s, from the makers' data sheets, and the share of it that such training reaches.
+_ACCELERATORS = {"A100": 312e12, "H100 / H200": 989e12}
+_UTILISATION = 0.35
+_MEASURED_FLOPS = {"cpu": 2e11, "cuda": 5e13}  # of one measured step, at most: a second or two of either
+
+
+def layer_flops(tokens: int, width: int, *, mlp_ratio: float = 4.0) -> float:
+    """Give the operations of one transformer layer, forward, for one image (a multiply-add is two).
+
+    Queries, keys, values and output: 8 n d^2; the two products of attention: 4 n^2 d; the MLP: 4 r n d^2.
+
+    Args:
+        tokens: n.
+        width: d.
+        mlp_ratio: r.
+    """
+    return (8 + 4 * mlp_ratio) * tokens * width**2 + 4 * tokens**2 * width
+
+
+def mae_flops(method: Mae) -> float:
+    """Give the operations of training MAE on one image: forward, and twice that for the backward pass."""
+    backbone, settings = method.backbone, method.settings
+    values = method.patch[0] * method.patch[1] * 3
+    width, narrow = backbone.embed_dim, settings.decoder_width
+    ratio = backbone.blocks[0].mlp.fc1.out_features / width
+    forward = 2 * method.patches * values * width  # patch embedding, of all patches
+    forward += len(backbone.blocks) * layer_flops(1 + method.kept, width, mlp_ratio=ratio)
+    forward += 2 * (1 + method.kept) * width * narrow
+    forward += settings.decoder_depth * layer_flops(1 + method.patches, narrow)
+    forward += 2 * (method.patches - method.kept) * narrow * values
+    return 3.0 * forward
+
+
+def memory_bytes(method: Mae, recipe: Recipe) -> dict[str, float]:
+    """Estimate the memory of training.
+
+    Weights, gradients and AdamW's two moments: 16 bytes a trainable parameter. Activations kept for the backward
+    pass: 34 bytes a token and channel of a layer with 16-bit numbers (Korthikanti et al. 2022, equation 1, without
+    the attention matrices, which fused attention does not keep), twice that with 32-bit numbers.
+    """
+    parameters = sum(p.numel() for p in method.parameters() if p.requires_grad)
+    settings, backbone = method.settings, method.backbone
+    a_number = 34 if recipe.optim.precision == "bfloat16" else 68
+    tokens = (1 + method.kept) * backbone.embed_dim * len(backbone.blocks)
+    tokens += (1 + method.patches) * settings.decoder_width * settings.decoder_depth
+    samples = min(recipe.optim.micro_batch or recipe.optim.batch, recipe.optim.batch)
+    return {"parameters": float(parameters), "state": 16.0 * parameters, "activations": float(a_number * tokens * samples)}
+
+
+def plan(
+    shards: str | Path,
+    *,
+    recipe: str | None = None,
+    overrides: list[str] | tuple[str, ...] = (),
+    samples: int | None = None,
+    device: str | None = None,
+) -> dict[str, Any]:
+    """Predict what a run will take; a few steps are trained, on copies, and nothing is written.
+
+    Args:
+        shards: the shard set's folder.
+        recipe: as for `pretrain.run_pretraining`; likewise the others.
+        overrides: of the recipe.
+        samples: length, instead of the recipe's.
+        device: on which to measure.
+
+    Returns:
+        recipe, images, samples, epochs, steps, parameters, flops_per_image, flops, memory_bytes (state, activations),
+        batch, images_per_s and seconds on this machine (measured), and seconds on one of some accelerators (by formula).
+
+    Raises:
+        UserError: for a recipe or shard set that does not fit.
+    """
+    where = pick_device(device)
+    resolved = read_recipe(recipe or pick_recipe(where)[0], overrides, samples=samples)
+    opened = open_shards(Path(shards))
+    method = build_method(resolved, seed=0).to(where)
+    seen = resolved.optim.steps * resolved.optim.batch
+    flops, memory = mae_flops(method), memory_bytes(method, resolved)
+    # As large a batch as the recipe's where that is quick: the speed of a processor depends on it.
+    most = int(_MEASURED_FLOPS[where.type] / flops)
+    measured = max(1, min(resolved.optim.micro_batch or resolved.optim.batch, resolved.optim.batch, most))
+    loader = Loader(opened, MaeViews(resolved.data, method.patches, method.kept), batch=measured, seed=0)
+    speed = _measured_speed(method, loader, resolved, where)
+    return {
+        "recipe": resolved.name,
+        "images": len(opened),
+        "samples": seen,
+        "epochs": seen / len(opened),
+        "steps": resolved.optim.steps,
+        "batch": resolved.optim.batch,
+        "parameters": int(memory.pop("parameters")),
+        "flops_per_image": flops,
+        "flops": flops * seen,
+        "memory_bytes": memory,
+        "here": {"device": where.type, "batch": measured, "images_per_s": speed, "seconds": seen / speed},
+        "elsewhere": {name: flops * seen / (peak * _UTILISATION) for name, peak in _ACCELERATORS.items()},
+        "utilisation": _UTILISATION,
+        "cost_as_recorded": resolved.about.cost,
+    }
+
+
+def describe(planned: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Put a plan into rows for people: what, how much, and where the number comes from."""
+    memory, here = planned["memory_bytes"], planned["here"]
+    rows = [
+        ("images", f"{planned['images']:,}", "the shard set's index"),
+        ("samples seen", f"{planned['samples']:,}", f"recipe, whole batches of {planned['batch']:,}"),
+        ("epochs", f"{planned['epochs']:,.1f}", "samples / images"),
+        ("steps", f"{planned['steps']:,}", "samples / batch"),
+        ("parameters", f"{planned['parameters'] / 1e6:,.1f} M", "counted, encoder and decoder"),
+        ("operations an image", f"{planned['flops_per_image'] / 1e9:,.2f} GFLOP", "formula: matrix products, backward twice forward"),
+        ("operations in all", f"{planned['flops']:.3g} FLOP", "operations an image x samples"),
+        ("memory, weights and optimiser", f"{memory['state'] / 2**30:,.2f} GiB", "formula: 16 bytes a parameter"),
+        ("memory, activations", f"{memory['activations'] / 2**30:,.2f} GiB", "formula: 34 or 68 bytes a token and channel of a layer"),
+        (
+            f"speed here ({here['device']})",
+            f"{here['images_per_s']:,.1f} images/s",
+            f"measured: a few training steps of {here['batch']} images, data ready",
+        ),
+        ("time here", _span(here["seconds"]), "samples / measured speed"),
+    ]
+    share = f"formula: {planned['utilisation']:.0%} of the peak in bf16"
+    rows += [(f"time on one {name}", _span(seconds), share) for name, seconds in planned["elsewhere"].items()]
+    return [*rows, ("cost as recorded", planned["cost_as_recorded"], "the recipe's text")]
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:,.0f} seconds"
+
+
+def _measured_speed(method: Mae, loader: Loader, recipe: Recipe, device: torch.device) -> float:
+    """Train on one small batch for three seconds, after one step that is not counted; images a second."""
+    optimizer = build_optimizer(method, recipe)
+    batch = next(iter(loader.batches(0, 1))).to(device)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.optim.precision == "bfloat16"):
+            loss = method.loss(batch, 0)
+        loss.backward()
+        optimizer.step()
+        float(loss.detach())  # waits for the device
+
+    step()
+    steps, started = 0, time.perf_counter()
+    while time.perf_counter() - started < 3.0:
+        step()
+        steps += 1
+    return steps * len(batch) / (time.perf_counter() - started)
