@@ -19,21 +19,21 @@ def people(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     for patient in range(count):
         age = int(np.clip(rng.normal(60, 16), 18, 95))
         sex, ethnicity = rng.choice(["female", "male"]), rng.choice(["White", "Asian", "Black"], p=[0.7, 0.2, 0.1])
-        for eye in ("left", "right"):
-            rows.append(
-                {
-                    "image_file": f"{patient:05d}_{eye}.jpg",
-                    "patient_id": f"{patient:05d}",
-                    "eye": eye,
-                    "exam_date": f"2020-{1 + patient % 12:02d}-15",
-                    "age": str(age),
-                    "sex": str(sex),
-                    "ethnicity": str(ethnicity),
-                    "camera": "Topcon TRC-50" if patient % 2 else "Canon CR-2",
-                    "hospital": "North",
-                    "dr_grade": str(patient % 3),
-                }
-            )
+        rows += [
+            {
+                "image_file": f"{patient:05d}_{eye}.jpg",
+                "patient_id": f"{patient:05d}",
+                "eye": eye,
+                "exam_date": f"2020-{1 + patient % 12:02d}-15",
+                "age": str(age),
+                "sex": str(sex),
+                "ethnicity": str(ethnicity),
+                "camera": "Topcon TRC-50" if patient % 2 else "Canon CR-2",
+                "hospital": "North",
+                "dr_grade": str(patient % 3),
+            }
+            for eye in ("left", "right")
+        ]
     return rows
 
 

@@ -53,12 +53,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(wheel: Path) -> None:
     names = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
-    wanted = {
-        str(p.relative_to(ROOT))
-        for room in FLOOR
-        for p in (ROOT / room).rglob("*")
-        if p.is_file() and "__pycache__" not in p.parts
-    }
+    wanted = {str(p.relative_to(ROOT)) for room in FLOOR for p in (ROOT / room).rglob("*") if p.is_file() and "__pycache__" not in p.parts}
     wanted |= {f"cards/{p.relative_to(ROOT)}" for p in (ROOT / "templates").rglob("*") if p.is_file()}
     assert names == wanted
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from curate.allocation import balance_measures, link_patients, stable_rank, water_fill
 from hypothesis import given
 from hypothesis import strategies as st
+
+from curate.allocation import balance_measures, link_patients, stable_rank, water_fill
 
 strata = st.lists(st.tuples(st.integers(0, 400), st.integers(0, 5)), min_size=1, max_size=9)
 

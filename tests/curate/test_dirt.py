@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from curate.cohort import Cohort, read_cohort
 from curate.ingest import ingest
 from curate.phantom.archive import simulate_archive

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from archives import draw_photograph, people
 from curate.cohort import COLUMNS, read_cohort
 from curate.errors import UserError
@@ -281,7 +282,7 @@ def test_a_ragged_row_is_named(archive: Archive) -> None:
 def test_a_table_in_another_encoding_asks_for_its_name(archive: Archive) -> None:
     manifest = archive([{**row, "hospital": "München"} for row in people(2)])
     manifest.write_bytes(manifest.read_text(encoding="utf-8").encode("cp1252"))
-    with pytest.raises(UserError, match="not utf-8 .* --encoding cp1252"):
+    with pytest.raises(UserError, match=r"not utf-8 .* --encoding cp1252"):
         ingested(manifest)
     table, _ = ingested(manifest, encoding="cp1252")
     assert set(table["site"]) == {"München"}
@@ -322,7 +323,7 @@ def test_asking_again_does_nothing_and_asking_otherwise_is_refused(archive: Arch
     about = ingest(manifest, images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1, max_bad=0.5)
     assert about["done_before"]
     assert (tmp_path / "cohort" / "cohort.json").stat().st_mtime_ns == before
-    with pytest.raises(UserError, match="made with another specification .*max_bad: there 0.5, asked 0.01"):
+    with pytest.raises(UserError, match=r"made with another specification .*max_bad: there 0.5, asked 0.01"):
         ingest(manifest, images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
 
 

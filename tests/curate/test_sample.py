@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import signal
@@ -17,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+
 from archives import people
 from curate import open_shards
 from curate.cohort import read_cohort
@@ -25,7 +28,6 @@ from curate.ingest import ingest
 from curate.photographs import prepare, strip_jpeg
 from curate.sample import SampleRequest, make_plan, sample_cohort
 from curate.verify import verify_shards
-from PIL import Image
 
 Archive = Callable[..., Path]
 SMALL = SampleRequest(size=32, shard_images=40)
@@ -117,7 +119,7 @@ def test_at_most_so_many_images_a_patient(cohort: Path) -> None:
 
 def test_gates_add_up(cohort: Path) -> None:
     gates = make_plan(read_cohort(cohort), SMALL, None).gates
-    for before, after in zip(gates, gates[1:], strict=False):
+    for before, after in itertools.pairwise(gates):
         assert before["images"] - after["removed_images"] == after["images"]
         for groups in after["by"].values():
             assert sum(g["images"] for g in groups.values()) == after["images"]

@@ -1,0 +1,305 @@
+"""The card's frame: what it is, its numbers at a glance, the models, limits, governance, provenance, how to report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cards.answers import Answer, AnswerFile
+from cards.catalogue import Catalogue
+from cards.composition import attribute_label, inline_label
+from cards.policy import Policy, Suppressed
+from cards.registry import Registry
+from cards.sampling import normalised_entropy
+from cards.sections import Facts, Glance, ItemList, Note, Section, TableBlock, Work
+from cards.tables import Cell, Column, Table, clean
+
+
+def summary(work: Work) -> str:
+    """Say in words that a patient can read what this is, from what was computed."""
+    say, sample = work.say, work.sources.sample
+    has_set = sample is not None
+    images, people = (work.set_images, work.set_people) if has_set else (work.source_images, work.source_people)
+    first = _sentence(work, images, people)
+    if has_set and sample:
+        balance = [inline_label(work, a) for a in sample.get("balance") or []]
+        chosen = say("summary_balanced", balance=say.listed(balance)) if balance else say("summary_drawn")
+        return " ".join([first, chosen, say("summary_use_set")])
+    return " ".join([first, say("summary_use_archive")])
+
+
+def _sentence(work: Work, images: Any, people: Any) -> str:
+    say, period = work.say, _period(work)
+    if isinstance(people, Suppressed) or people is None:
+        return say("summary_hidden")
+    count = say("n_images", n=images) if not isinstance(images, Suppressed) else say("some_images")
+    return (
+        say("summary_first", images=count, people=say("n_people", n=people))
+        if not period
+        else say("summary_first_period", images=count, people=say("n_people", n=people), period=period)
+    )
+
+
+def _period(work: Work) -> str:
+    """Give the years in which the photographs were taken, as far as each end has people enough to be shown."""
+    source = work.sources.source
+    if "acquired_on" not in source:
+        return ""
+    years = source["acquired_on"].astype("string").str.slice(0, 4)
+    people = source["patient_id"].groupby(years).nunique()
+    shown = sorted(str(y) for y, n in people.items() if not work.protect.policy.hides(int(n)))
+    if not shown:
+        return ""
+    return shown[0] if shown[0] == shown[-1] else work.say("period", first=shown[0], last=shown[-1])
+
+
+def identity(work: Work, about: dict[str, str], text: str) -> Section:
+    """Build the first section: the sentence for everyone, and who answers for it."""
+    say = work.say
+    rows = [
+        (say(f"about_{name}"), about.get(name) or say("not_given"))
+        for name in ("custodian", "released", "version", "licence", "access", "identifier", "contact")
+    ]
+    section = Section("identity", say("section_identity"), [], [Facts(rows)])
+    given = [
+        say("about_value", name=say(f"about_{n}"), value=about[n])
+        for n in ("custodian", "released", "version", "licence", "access", "identifier")
+        if about.get(n)
+    ]
+    work.compute("1.1a", text)
+    work.compute("1.1b", *given)
+    return section
+
+
+def glance(work: Work, tables: dict[str, Table]) -> Section:
+    """Build the six numbers. They come from the tables of the other sections, so they are protected like those."""
+    say, sample = work.say, work.sources.sample
+    has_set = sample is not None
+    rows: list[tuple[str, str, str]] = []
+    beside = lambda count: say("of_archive_count", n=count) if has_set else ""  # noqa: E731
+    rows.append((say.number(work.set_images if has_set else work.source_images), say("glance_images"), beside(work.source_images)))
+    rows.append((say.number(work.set_people if has_set else work.source_people), say("glance_people"), beside(work.source_people)))
+    if "allocation" in tables and sample is not None:
+        table = tables["allocation"]
+        wanted = [i for i, t in enumerate(table.column("target")) if isinstance(t, int) and t > 0]
+        before, after = (
+            normalised_entropy([c for i, c in enumerate(table.column(n)) if i in wanted and isinstance(c, int | Suppressed)])
+            for n in ("available", "allocated")
+        )
+        balance = [inline_label(work, a) for a in sample.get("balance") or []]
+        rows.append(
+            (say.decimal(after, 2), say("glance_balance", balance=say.listed(balance)), say("glance_before", value=say.decimal(before, 2)))
+        )
+    else:
+        count = int(work.sources.source["site"].nunique()) if "site" in work.sources.source else 0
+        rows.append((say.number(count) if count else say("none"), say("glance_sites"), ""))
+    rows.append(_share_of(work, tables.get("sex"), say("group_female"), say("glance_female"), has_set))
+    rows.append(_gap(work, tables.get("missing"), attribute_label(work, "ethnicity"), say("glance_ethnicity"), has_set))
+    rows.append(_last(work, tables))
+    section = Section("glance", say("section_glance"))
+    section.blocks.append(Glance(rows))
+    return section
+
+
+def _share_of(work: Work, table: Table | None, group: str, label: str, has_set: bool) -> tuple[str, str, str]:
+    return _pick(work, table, group, label, has_set, absent=work.say("none"))
+
+
+def _gap(work: Work, table: Table | None, column: str, label: str, has_set: bool) -> tuple[str, str, str]:
+    return _pick(work, table, column, label, has_set, absent=work.say.percent(100.0))
+
+
+def _pick(work: Work, table: Table | None, row_name: str, label: str, has_set: bool, *, absent: str) -> tuple[str, str, str]:
+    if table is None:
+        return work.say("none"), label, ""
+    names = [c.id for c in table.columns]
+    row = next((r for r in table.rows if r[0] == row_name), None)
+    if row is None:
+        return absent, label, ""
+    cells: dict[str, Any] = dict(zip(names, row, strict=True))
+    if "set_share" in cells:
+        return work.say.percent(cells["set_share"]), label, work.beside(cells["source_share"])
+    return work.say.percent(cells["source_share"]), label, work.say("in_archive") if has_set else ""
+
+
+def _last(work: Work, tables: dict[str, Table]) -> tuple[str, str, str]:
+    say = work.say
+    if "gates" in tables and work.sources.sample is not None:
+        gates = [g["gate"] for g in work.sources.sample["gates"]]
+        if "holdout" in gates:
+            removed = tables["gates"].column("people_removed")[gates.index("holdout")]
+            return say.cell(removed, "count"), say("glance_heldout"), ""
+    count = int(work.sources.source["device"].nunique()) if "device" in work.sources.source else 0
+    return say.number(count) if count else say("none"), say("glance_devices"), ""
+
+
+def protection_note(policy: Policy, small: int, linked: int, say: Catalogue) -> Note:
+    """State the policy and how many numbers it hid; a banner where there is no protection."""
+    if not policy.protects:
+        return Note(say("unprotected_lead"), say("unprotected"))
+    parts = [say("protected_threshold", threshold=policy.threshold)]
+    parts.append(say("protected_rounded", base=policy.base) if policy.base > 1 else say("protected_exact"))
+    if not policy.zeros:
+        parts.append(say("protected_zeros"))
+    if linked:
+        parts.append(say("protected_hidden", n=small, linked=linked))
+    else:
+        parts.append(say("protected_hidden_small", n=small) if small else say("protected_hidden_none"))
+    parts.append(say("protected_limits", policy=policy.name))
+    return Note(say("protected_lead"), " ".join(parts))
+
+
+_RECIPE = (
+    ("method", "method"), ("model.architecture", "architecture"), ("data.size", "size"), ("optim.samples", "samples"),
+    ("optim.batch", "batch"), ("optim.lr", "lr"), ("optim.base_lr", "base_lr"), ("mae.mask_ratio", "mask"),
+)  # fmt: skip
+
+
+def models(work: Work) -> Section:
+    """Build the section on models trained on the set, one row a run."""
+    say, runs = work.say, work.sources.runs
+    section = Section("models", say("section_models"))
+    if not runs:
+        section.text.append(say("models_none"))
+        return section
+    section.text.append(say("models_lead", n=len(runs)))
+    names = list(runs)[:12]
+    columns = [Column("what", say("run")), *(Column(f"run_{i}", clean(name)) for i, name in enumerate(names))]
+    rows: list[list[Cell]] = []
+    for path, key in _RECIPE:
+        cells = [_at(runs[n].get("recipe") or {}, path) for n in names]
+        if any(c is not None for c in cells):
+            rows.append([say(f"recipe_{key}"), *cells])
+    rows.append(
+        [
+            say("recipe_status"),
+            *(say(f"status_{s}") if say.has(f"status_{s}") else clean(s) for s in (str(runs[n].get("status", "")) for n in names)),
+        ]
+    )
+    rows.append([say("recipe_loss"), *(_rounded((runs[n].get("result") or {}).get("final_loss")) for n in names)])
+    rows.append([say("recipe_same"), *(_same_set(work, runs[n]) for n in names)])
+    rows.append([say("recipe_weights"), *(str((runs[n].get("result") or {}).get("backbone_sha256") or "")[:16] or None for n in names)])
+    section.blocks.append(TableBlock(Table("runs", say("table_runs"), columns, rows, notes=[say("note_runs")])))
+    return section
+
+
+def _at(recipe: dict[str, Any], path: str) -> Cell:
+    value: Any = recipe
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if isinstance(value, bool) or value is None:
+        return None
+    return value if isinstance(value, int | float) else clean(value, 60)
+
+
+def _rounded(value: Any) -> Cell:
+    return float(f"{value:.3g}") if isinstance(value, int | float) and value == value else None
+
+
+def _same_set(work: Work, run: dict[str, Any]) -> str:
+    sample, trained = work.sources.sample, run.get("shards") or {}
+    if sample is None or not trained.get("digest"):
+        return work.say("set_unknown")
+    return (
+        work.say("set_this")
+        if trained["digest"] == work.sources.digests.get("shards")
+        else work.say("set_other", name=clean(trained.get("name") or "", 60))
+    )
+
+
+def governance(work: Work) -> Section:
+    """Build the section on ethics and governance, which people alone can answer."""
+    return Section("governance", work.say("section_governance"), [work.say("governance_lead")])
+
+
+def limits(work: Work) -> Section:
+    """Build the section on limits: what follows from the numbers, beside what people know."""
+    say = work.say
+    section = Section("limits", say("section_limits"), [say("limits_lead")])
+    found = [*work.computed.get("1.3c", [])]
+    if work.sources.sample is not None and work.sources.chosen is None:
+        found.append(say("limit_keys"))
+    if work.sources.cohort.about.get("patients_known") is False:
+        found.append(say("note_patients"))
+    found.append(say("limit_pretraining"))
+    section.text.extend(found)
+    work.compute("1.3a", *found)
+    return section
+
+
+def provenance_section(work: Work, made_by: dict[str, Any]) -> Section:
+    """Build the section on provenance: which command made each artefact, with which version, and digests of the inputs."""
+    say, sources = work.say, work.sources
+    section = Section("provenance", say("section_provenance"), [say("provenance_lead", version=made_by["version"])])
+    made = [
+        ("cohort", sources.cohort.about),
+        ("shards", sources.sample),
+        *((f"runs/{n}", r) for n, r in sources.runs.items()),
+        ("evaluation", sources.evaluation),
+    ]
+    rows: list[list[Cell]] = []
+    for name, artefact in made[:40]:
+        by = (artefact or {}).get("made_by") or {}
+        if artefact is not None:
+            rows.append(
+                [
+                    clean(name),
+                    clean(by.get("version") or say("none")),
+                    None if by.get("seed") is None else str(by["seed"]),
+                    clean(by.get("command") or say("none"), 300),
+                ]
+            )
+    columns = [
+        Column("artefact", say("artefact")),
+        Column("version", say("version")),
+        Column("seed", say("seed")),
+        Column("command", say("command")),
+    ]
+    section.blocks.append(TableBlock(Table("commands", say("table_commands"), columns, rows)))
+    digests: list[list[Cell]] = [[clean(k), v] for k, v in sorted(made_by["inputs"].items())]
+    section.blocks.append(
+        TableBlock(
+            Table("digests", say("table_digests"), [Column("input", say("input")), Column("digest", "SHA-256")], digests),
+            folded=say("table_digests"),
+        )
+    )
+    return section
+
+
+def report(work: Work, about: dict[str, str], title: str) -> Section:
+    """Build the section on how to report a problem and how to cite."""
+    say = work.say
+    contact = about.get("contact")
+    section = Section(
+        "report", say("section_report"), [say("report_contact", contact=contact) if contact else say("report_none"), say("report_what")]
+    )
+    section.blocks.append(Facts([(say("cite"), about.get("citation") or _citation(work, about, title))]))
+    return section
+
+
+def _citation(work: Work, about: dict[str, str], title: str) -> str:
+    parts = [
+        about.get("custodian"),
+        title,
+        about.get("version") and work.say("cite_version", version=about["version"]),
+        about.get("released"),
+        about.get("identifier"),
+    ]
+    return ". ".join(str(p) for p in parts if p) + "."
+
+
+def items(work: Work, registry: Registry, answers: list[Answer]) -> Section:
+    """Build the last section: every item by part with its state. There is no score."""
+    say = work.say
+    section = Section(
+        "items", say("section_items"), [say("items_lead", title=registry.title, version=registry.version), say("items_paraphrase")]
+    )
+    parts = [(title, [a for a in answers if a.item.part == part]) for part, title in registry.parts.items()]
+    section.blocks.append(ItemList(parts))
+    for waiting in registry.awaiting:
+        section.blocks.append(Note(say("items_awaiting", n=int(waiting["number"])), str(waiting["reason"])))
+    return section
+
+
+def given_about(answers: AnswerFile) -> dict[str, str]:
+    """Give the fields that people filled in, in one line each."""
+    return {k: " ".join(v.split()) for k, v in answers.about.items() if v}
