@@ -21,10 +21,10 @@ import pandas as pd
 import webdataset
 from joblib import Parallel, delayed
 from PIL import Image
-from timing import machine, rounds, show
 
 from curate.ingest import ingest
 from curate.sample import SampleRequest, sample_cohort
+from timing import machine, rounds, show
 
 
 def draw(folder: Path, number: int) -> None:

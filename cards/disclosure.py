@@ -6,7 +6,7 @@ in a published table; it guarantees nothing.
 
 Source: OpenSAFELY output checking (redact, then round, totals from rounded cells); complementary suppression as in
 Hundepool et al., Statistical Disclosure Control (2012), chapter 4, in its simplest form: no line of a table whose sum
-is public keeps a single hidden cell.
+is public keeps a single hidden cell that the others would give away.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ class Disclosure:
             hidden: cells that are hidden whatever their value, because a linked table hides them.
 
         Returns:
-            Cell -> count, in the order of `values`. No line whose sum exceeds the threshold keeps one hidden cell alone;
-            under a policy that does not round, the hidden cells of a line together exceed the threshold.
+            Cell -> count, in the order of `values`. A line whose sum exceeds the threshold keeps one hidden cell alone only
+            where rounding leaves as many values possible for it as for any number shown; under a policy that does not
+            round, the hidden cells of a line together exceed the threshold.
         """
         primary = {k for k, n in values.items() if self.policy.hides(n)}
         forced = {k for k in hidden if k in values} - primary
@@ -84,9 +85,23 @@ class Disclosure:
             return None  # nobody to protect, or the line's sum is itself hidden
         if len(hidden) >= 2 and (self.policy.base > 1 or together > self.policy.threshold):
             return None
+        if len(hidden) == 1 and self._blurred(values, line, hidden[0]):
+            return None
         # The smallest cell is the smallest loss; a zero is the last resort, since nobody reads it as a number of people.
         partners = [k for k in line if k not in masked]
         return min(partners, key=lambda k: (values[k] == 0, values[k])) if partners else None
+
+    def _blurred(self, values: Mapping[K, int], line: Sequence[K], hidden: K) -> bool:
+        """Say whether rounding alone keeps a line's one hidden cell: as many values stay possible as of any number shown.
+
+        Who knows the rounded sum and the rounded partners knows the hidden cell within the sum of their rounding errors.
+        """
+        slack = self.policy.base // 2
+        partners = [values[k] for k in line if k != hidden and values[k]]  # a zero is shown as it is
+        left = self.policy.rounded(sum(partners) + values[hidden]) - sum(self.policy.rounded(n) for n in partners)
+        reach = slack * (len(partners) + 1)
+        possible = min(left + reach, self.policy.threshold) - max(left - reach, 1) + 1
+        return self.policy.base > 1 and self.policy.hides(values[hidden]) and values[hidden] > 0 and possible >= self.policy.base
 
     def subset(
         self, values: Mapping[K, int], whole: Mapping[K, int], shown: Mapping[K, Count], lines: Iterable[Sequence[K]] | None = None

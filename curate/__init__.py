@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "artefacts": (
-        "begin", "finish", "partial_of", "provenance", "read_json", "same_or_refuse", "sha256_file", "tool_version", "write_json", "write_parquet", "writing",
+        "begin", "finish", "partial_of", "provenance", "read_json", "same_or_refuse", "sha256_file",
+        "tool_version", "write_json", "write_parquet", "writing",
     ),
     "cohort": ("Cohort", "read_cohort"),
     "errors": ("UserError", "nearest"),

@@ -60,7 +60,7 @@ def ingest(
     pattern: Annotated[str | None, typer.Option(help="Regular expression whose named groups read columns from file names.")] = None,
     date_format: Annotated[str | None, typer.Option(help="Of dates that are not ISO, as %d/%m/%Y.")] = None,
     encoding: Annotated[str, typer.Option(help="Of a text table.")] = "utf-8",
-    name: Annotated[str | None, typer.Option(help="The cohort's name.  [default: the table's]")] = None,
+    name: Annotated[str | None, typer.Option(help="The cohort's name.  [default: its folder's]")] = None,
     subset: Annotated[bool, typer.Option("--subset", help="The folder holds only a part of the table's images.")] = False,
     max_bad: Annotated[str, typer.Option(help="Share of missing or damaged images past which to stop.")] = "1%",
     out: Annotated[Path, typer.Option(help="The cohort folder to make.")] = Path("cohort"),

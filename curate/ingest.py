@@ -59,7 +59,7 @@ def ingest(
         pattern: regular expression searched in image paths; its named groups give cohort columns.
         date_format: of the date column, as for ``strptime``; ISO where None.
         encoding: of a text manifest.
-        name: the cohort's name; default: the manifest's.
+        name: the cohort's name; default: that of the folder that holds the table.
         subset: leave out rows whose image isn't there instead of counting them as faults.
         max_bad: largest share of rows whose image may be missing or damaged.
         workers: processes, 0 for one a core.
@@ -77,7 +77,7 @@ def ingest(
             raise UserError(f"--images {folder}: no such folder")
     raw = read_manifest(manifest, encoding=encoding)
     specification = {
-        "name": name or manifest.resolve().stem,
+        "name": name or (manifest if manifest.is_dir() else manifest.parent).resolve().name,
         "profile": layout.model_dump(),
         "date_format": date_format,
         "subset": subset,
