@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from grading_task import TASK
 from PIL import Image
 
 from curate import write_json, write_parquet
@@ -80,16 +81,6 @@ def write_cohort() -> WriteCohort:
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cohort of 60 patients, 120 images, 3 grades. Not to be changed."""
     return _write_cohort(tmp_path_factory.mktemp("cohort") / "cohort")
-
-
-TASK = """
-name: dr-grade
-title: Grade of diabetic retinopathy
-label: dr_grade
-classes: {none: [0], mild: [1], severe: [2]}
-split: {train: 0.5, val: 0.25, test: 0.25}
-subgroups: [age, sex, ethnicity]
-"""
 
 
 @pytest.fixture

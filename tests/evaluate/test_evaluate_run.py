@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from grading_task import TASK
 
 from curate import UserError, sha256_file, write_json
 from evaluate.features import Loader
@@ -51,8 +52,6 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def finished(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from conftest import TASK  # type: ignore[import-not-found]
-
     folder = tmp_path_factory.mktemp("run")
     (folder / "dr.yaml").write_text(TASK, encoding="utf-8")
     return run(cohort, folder / "dr.yaml", folder / "evaluation")
@@ -217,8 +216,6 @@ def test_what_could_be_checked_about_pre_training_is_noted(
 
 
 def test_a_split_of_one_class_is_refused_before_any_work(cohort: Path, tmp_path: Path, task_file: Callable[[str], Path]) -> None:
-    from conftest import TASK
-
     def refuse(source: str) -> Any:
         pytest.fail("a model was loaded")
 
@@ -246,8 +243,6 @@ def test_unknown_patients_are_said_to_be_unknown(write_cohort: Callable[..., Pat
 
 
 def test_a_missing_subgroup_column_names_the_nearest(cohort: Path, tmp_path: Path, task_file: Callable[[str], Path]) -> None:
-    from conftest import TASK
-
     with pytest.raises(UserError, match="no column 'ethnicty'; did you mean 'ethnicity'"):
         run(cohort, task_file(TASK.replace("ethnicity]", "ethnicty]")), tmp_path / "evaluation")
 
