@@ -48,6 +48,11 @@ def _missing_figure(work: Work) -> Figure:
             lacking = share(inside, work.set_people if work.set_people is not None else HIDDEN)
             row += [inside, lacking]
         rows.append(row)
+        if name in ("age", "sex", "ethnicity"):
+            key = "computed_unknown_hidden" if isinstance(lacking, Suppressed) else "computed_unknown"
+            work.compute("1.2b", say(key, attribute=row[0], share=say.percent(lacking)))
+        if name not in RECORDED and all(isinstance(v, int | float) and v == 0 for v in (row[2], lacking)):
+            continue  # a further column without gaps needs no bar; its row is in the table
         number = lacking if isinstance(lacking, float | int) else None
         view.append(
             {
@@ -60,9 +65,6 @@ def _missing_figure(work: Work) -> Figure:
                 "title": say("title_missing", column=row[0], share=say.percent(lacking)),
             }
         )
-        if name in ("age", "sex", "ethnicity"):
-            key = "computed_unknown_hidden" if isinstance(lacking, Suppressed) else "computed_unknown"
-            work.compute("1.2b", say(key, attribute=row[0], share=say.percent(lacking)))
     heads = [
         Column("column", say("column")),
         Column("source", say("without_archive"), "count"),

@@ -166,7 +166,9 @@ def models(work: Work) -> Section:
     columns = [Column("what", say("run")), *(Column(f"run_{i}", clean(name)) for i, name in enumerate(names))]
     rows: list[list[Cell]] = []
     for path, key in _RECIPE:
-        cells = [_at(runs[n].get("recipe") or {}, path) for n in names]
+        # The base rate says nothing where the rate itself was given.
+        given = [key == "base_lr" and _at(runs[n].get("recipe") or {}, "optim.lr") is not None for n in names]
+        cells = [None if g else _at(runs[n].get("recipe") or {}, path) for n, g in zip(names, given, strict=True)]
         if any(c is not None for c in cells):
             rows.append([say(f"recipe_{key}"), *cells])
     rows.append(
