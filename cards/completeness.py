@@ -24,6 +24,9 @@ def missing(work: Work) -> Section:
         work.compute("1.3b", work.say("cleaning_none"))
     else:
         section.blocks.append(TableBlock(cleaning))
+    if work.sources.cohort.about.get("synthetic"):
+        section.text.append(work.say("computed_synthetic"))
+        work.compute("1.3b", work.say("computed_synthetic"))
     refused = int(work.sources.cohort.about.get("counts", {}).get("refused_rows", 0) or 0)
     if refused:
         sentence = work.say("refused_rows", n=work.protect.count(refused))

@@ -20,6 +20,8 @@ def summary(work: Work) -> str:
     has_set = sample is not None
     images, people = (work.set_images, work.set_people) if has_set else (work.source_images, work.source_people)
     first = _sentence(work, images, people)
+    if work.sources.cohort.about.get("synthetic"):
+        first = f"{first} {say('summary_synthetic')}"
     if has_set and sample:
         balance = [inline_label(work, a) for a in sample.get("balance") or []]
         chosen = say("summary_balanced", balance=say.listed(balance)) if balance else say("summary_drawn")

@@ -38,12 +38,14 @@ def performance(work: Work) -> Section:
     for i, (task, adaptation) in enumerate(pairs[:MOST_FORESTS]):
         rows = macro[(macro["task"] == task) & (macro["adaptation"] == adaptation)]
         forest = _Forest(work, rows, _comparisons(work, task, adaptation), f"{i + 1}")
-        figure = forest.figure(titles.get(str(task), clean(task)), clean(adaptation))
+        key = f"adaptation_{adaptation}"
+        how = work.say(key) if work.say.has(key) else clean(adaptation)
+        figure = forest.figure(titles.get(str(task), clean(task)), how)
         if figure is not None:
             section.blocks.append(figure)
         else:
             section.text.append(say("performance_hidden"))
-            section.blocks.append(forest.estimates(titles.get(str(task), clean(task)), clean(adaptation)))
+            section.blocks.append(forest.estimates(titles.get(str(task), clean(task)), how))
         section.blocks.extend(forest.tables())
         if i == 0:
             estimands = sorted({clean(str(e), 240) for e in rows["estimand"].dropna()})

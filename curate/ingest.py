@@ -83,6 +83,8 @@ def ingest(
         "subset": subset,
         "max_bad": max_bad,
         "folders": [f.resolve().name for f in folders],
+        # A phantom archive says so itself, and whatever is made from it must.
+        "synthetic": (manifest.parent / "simulation.json").is_file(),
     }
     inputs = {manifest.name: sha256_file(manifest) if manifest.is_file() else f"{len(raw)} files"}
     made_by = provenance(specification, inputs)
@@ -132,6 +134,7 @@ def _make(
         "rules": ledger.counts(),
         "missing": {c: int(table[c].isna().sum()) for c in table.columns},
         "ethnicity_scheme": "as-recorded",
+        "synthetic": bool(specification["synthetic"]),
         "patients_known": patients_known,
     }
     write_parquet(partial / "cohort.parquet", table)

@@ -148,7 +148,7 @@ def _span(seconds: float) -> str:
     for size, unit in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds / size:,.1f} {unit}"
-    return f"{seconds:,.0f} seconds"
+    return f"{seconds:,.0f} seconds" if seconds >= 1 else "under a second"
 
 
 def _measured_speed(method: Mae, loader: Loader, recipe: Recipe, device: torch.device) -> float:

@@ -83,3 +83,7 @@ def test_asking_for_the_same_again_changes_nothing(phantom: Path) -> None:
     card = (phantom / "card" / "card.html").read_bytes()
     run("cards", "build", cwd=phantom)
     assert (phantom / "card" / "card.html").read_bytes() == card
+
+
+def test_the_card_says_that_a_phantom_is_one(phantom: Path) -> None:
+    assert "the people do not exist" in (phantom / "card" / "card.html").read_text(encoding="utf-8")
