@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         same_or_refuse,
         sha256_file,
         tool_version,
+        write_array,
         write_json,
         write_parquet,
         writing,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _HOME = {
     "artefacts": (
         "begin", "finish", "partial_of", "provenance", "read_json", "same_or_refuse", "sha256_file",
-        "tool_version", "write_json", "write_parquet", "writing",
+        "tool_version", "write_array", "write_json", "write_parquet", "writing",
     ),
     "cohort": ("Cohort", "read_cohort"),
     "errors": ("UserError", "nearest"),

@@ -23,6 +23,7 @@ from curate.console import mode
 from curate.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 
@@ -71,6 +72,9 @@ def writing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk doesn't say which file it was
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -100,6 +104,19 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path}: not {what} (expected a JSON object)")
     return value
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write an array as ``.npy``, atomically."""
+    import io
+
+    import numpy as np
+
+    # numpy's own writing to a file says neither the file nor the reason when the disk is full
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    with writing(path) as file:
+        file.write(buffer.getbuffer())
 
 
 def write_parquet(path: Path, frame: pd.DataFrame) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curate import UserError, run_parts, slices, to_eight_bits, writing
+from curate import UserError, run_parts, slices, to_eight_bits, write_array, writing
 
 if TYPE_CHECKING:
     import torch
@@ -120,8 +120,7 @@ def _extract_part(loader: Loader, model: Model, paths: Sequence[str], result: st
         for start, stop in slices(len(paths), BATCH):
             images = np.stack([view(Path(path), model.info["input_size"]) for path in paths[start:stop]])
             rows.append(pooled(backbone, normalise(images, model.info).to(where)).float().cpu().numpy())
-    with writing(Path(result)) as file:
-        np.save(file, np.concatenate(rows))
+    write_array(Path(result), np.concatenate(rows))
     return {"images": len(paths)}
 
 

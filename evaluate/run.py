@@ -219,7 +219,7 @@ def _cell_name(task: Task, model: Model) -> str:
 def _probe_cell(features: Path, work: Path, result: Path, classes: int, seeds: list[int], task: str) -> dict[str, Any]:
     import pandas as pd
 
-    from curate import writing
+    from curate import write_array
 
     rows = pd.read_parquet(work)
     split = rows["split"].to_numpy()
@@ -234,8 +234,7 @@ def _probe_cell(features: Path, work: Path, result: Path, classes: int, seeds: l
         )
     except ValueError as error:
         raise UserError(f"task {task}: {error}") from None
-    with writing(result) as file:
-        np.save(file, probe.probabilities)
+    write_array(result, probe.probabilities)
     return {"rates": probe.rates, "validation_auroc": probe.validation}
 
 
