@@ -36,7 +36,7 @@ from cards.sections import Answers, Section, Work
 from cards.sources import read_sources
 from cards.tables import Table, clean
 from cards.who import who
-from curate import UserError, provenance, read_json, sha256_file, writing
+from curate import UserError, provenance, read_json, sha256_file, sweep, writing
 
 FILES = ("card.yaml", "card.html", "card.json")
 FORMAT = "evenfooting card 1"
@@ -90,6 +90,7 @@ def build_card(
     for answer in made.answers:
         states[answer.state] = states.get(answer.state, 0) + 1
     paths = {"html": str(out / "card.html"), "json": str(out / "card.json"), "answers": str(answers_path)}
+    sweep(out)
     return {**paths, "hidden": work.protect.small + work.protect.linked, "states": states, "bytes": len(html.encode())}
 
 

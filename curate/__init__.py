@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         read_json,
         same_or_refuse,
         sha256_file,
+        sweep,
         tool_version,
         write_array,
         write_json,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _HOME = {
     "artefacts": (
         "begin", "finish", "partial_of", "provenance", "read_json", "same_or_refuse", "sha256_file",
-        "tool_version", "write_array", "write_json", "write_parquet", "writing",
+        "sweep", "tool_version", "write_array", "write_json", "write_parquet", "writing",
     ),
     "cohort": ("Cohort", "read_cohort"),
     "errors": ("UserError", "nearest"),

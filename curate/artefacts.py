@@ -79,6 +79,12 @@ def writing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         temporary.unlink(missing_ok=True)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left of files they were writing; call it when nothing is being written there."""
+    for left_over in folder.rglob(".*.tmp"):
+        left_over.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write canonical JSON, atomically."""
     with writing(path, "w") as file:
@@ -198,6 +204,7 @@ def finish(out: Path) -> None:
     The artefact's own JSON file, with `made_by` in it, must have been written last: its presence is what says complete.
     """
     partial = partial_of(out)
+    sweep(partial)
     (partial / "specification.json").unlink(missing_ok=True)
     if out.exists():
         out.rmdir()  # empty, as `begin` made sure

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate import console
-from curate.artefacts import begin, partial_of, provenance, read_json, same_or_refuse, write_json, write_parquet
+from curate.artefacts import begin, partial_of, provenance, read_json, same_or_refuse, sweep, write_json, write_parquet
 from curate.cohort import Cohort, read_cohort
 from curate.errors import UserError, nearest
 from curate.parts import run_parts, slices
@@ -76,6 +76,7 @@ def measure_cohort(
     write_parquet(table_file, table)
     about = {"made_by": made_by, **_summary(table)}
     write_json(about_file, about)
+    sweep(cohort)
     shutil.rmtree(partial_of(cohort / "measurements"), ignore_errors=True)
     return about
 

@@ -91,8 +91,8 @@ def plan(
         UserError: for a recipe or shard set that does not fit.
     """
     where = pick_device(device)
-    resolved = read_recipe(recipe or pick_recipe(where)[0], overrides, samples=samples)
     opened = open_shards(Path(shards))
+    resolved = read_recipe(recipe or pick_recipe(where, len(opened))[0], overrides, samples=samples)
     method = build_method(resolved, seed=0).to(where)
     seen = resolved.optim.steps * resolved.optim.batch
     flops, memory = mae_flops(method), memory_bytes(method, resolved)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from curate import ShardSet, UserError, open_shards, provenance, read_json, same_or_refuse, write_json
+from curate import ShardSet, UserError, open_shards, provenance, read_json, same_or_refuse, sweep, write_json
 from curate.console import say, warn
 from pretrain.backbone import build_backbone, write_backbone
 from pretrain.checkpoint import State, resume, save_checkpoint
@@ -26,20 +26,25 @@ from pretrain.recipe import Recipe, read_recipe
 from pretrain.schedule import parameter_groups
 
 _PICTURED = 6  # images in a reconstruction picture
+_LARGE = 50_000  # images from which a large model is the default on a GPU
 
 
-def pick_recipe(device: torch.device) -> tuple[str, str]:
-    """Choose a recipe for the hardware.
+def pick_recipe(device: torch.device, images: int) -> tuple[str, str]:
+    """Choose a recipe for the hardware and the shard set.
+
+    Args:
+        device: where it will be trained.
+        images: in the shard set; a large model has nothing to learn from a few thousand, and its recipe is weeks long.
 
     Returns:
         Its name, and the sentence that says why.
     """
-    if device.type == "cuda":
-        return (
-            "mae-vit-base",
-            f"recipe mae-vit-base, as there is a GPU ({torch.cuda.get_device_name(device)}); choose another with --recipe",
-        )
-    return "mae-tiny", f"recipe mae-tiny, as there is no GPU ({torch.get_num_threads()} CPU threads); choose another with --recipe"
+    if device.type != "cuda":
+        return "mae-tiny", f"recipe mae-tiny, as there is no GPU ({torch.get_num_threads()} CPU threads); choose another with --recipe"
+    if images < _LARGE:
+        return "mae-tiny", f"recipe mae-tiny, as there are only {images:,} images; choose another with --recipe"
+    name = torch.cuda.get_device_name(device)
+    return "mae-vit-base", f"recipe mae-vit-base, as there are {images:,} images and a GPU ({name}); choose another with --recipe"
 
 
 def pick_device(name: str | None) -> torch.device:
@@ -150,11 +155,11 @@ def run_pretraining(
     where = pick_device(device)
     if seed < 0 or seed >= 2**31:
         raise UserError(f"--seed {seed}: give a number from 0 to 2147483647")
+    opened = open_shards(Path(shards))
     if recipe is None:
-        recipe, reason = pick_recipe(where)
+        recipe, reason = pick_recipe(where, len(opened))
         say(reason)
     resolved = read_recipe(recipe, overrides, samples=samples)
-    opened = open_shards(Path(shards))
     folder = Path(out) if out is not None else Path("runs") / resolved.name
     made_by = provenance(specification=resolved.decisive(), inputs={"shards": opened.digest}, seed=seed)
     there = _look(folder, made_by)
@@ -246,6 +251,7 @@ def _train(
         "backbone_sha256": write_backbone(folder, state.method.backbone, recipe, name=folder.name),  # type: ignore[arg-type]
         "damaged_samples": sorted(state.damaged),
     }
+    sweep(folder)
     write_json(folder / "run.json", {**about, "status": "finished", "result": result})
     return _finished(folder, {**about, "result": result})
 

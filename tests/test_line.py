@@ -10,16 +10,21 @@ import pytest
 
 from commands import QUICK, run
 
+STEPS = (
+    ("curate", "simulate", "phantom", "--patients", 90, "--seed", 1),
+    ("curate", "ingest", "phantom/manifest.csv", "--images", "phantom/images"),
+    ("curate", "measure", "--resolution", 256),
+    ("curate", "sample", "--balance", "age", "--holdout", "0.4", "--images", 60),
+    ("pretrain", "run", "shards/", *QUICK),
+    ("evaluate", "run", "--model", "trained=runs/mae-tiny", "--task", "phantom/task.yaml"),
+)
+
 
 @pytest.fixture(scope="module")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantom")
-    run("curate", "simulate", "phantom", "--patients", 90, "--seed", 1, cwd=folder)
-    run("curate", "ingest", "phantom/manifest.csv", "--images", "phantom/images", cwd=folder)
-    run("curate", "measure", "--resolution", 256, cwd=folder)
-    run("curate", "sample", "--balance", "age", "--holdout", "0.4", "--images", 60, cwd=folder)
-    run("pretrain", "run", "shards/", *QUICK, cwd=folder)
-    run("evaluate", "run", "--model", "trained=runs/mae-tiny", "--task", "phantom/task.yaml", cwd=folder)
+    for step in STEPS:
+        run(*step, cwd=folder)
     run("cards", "build", cwd=folder)
     return folder
 
@@ -73,12 +78,8 @@ def test_asking_for_the_same_again_changes_nothing(phantom: Path) -> None:
         return {str(p): p.stat().st_mtime_ns for f in folders for p in (phantom / f).rglob("*") if p.is_file()}
 
     before = state()
-    run("curate", "simulate", "phantom", "--patients", 90, "--seed", 1, cwd=phantom)
-    run("curate", "ingest", "phantom/manifest.csv", "--images", "phantom/images", cwd=phantom)
-    run("curate", "measure", "--resolution", 256, cwd=phantom)
-    run("curate", "sample", "--balance", "age", "--holdout", "0.4", "--images", 60, cwd=phantom)
-    run("pretrain", "run", "shards/", *QUICK, cwd=phantom)
-    run("evaluate", "run", "--model", "trained=runs/mae-tiny", "--task", "phantom/task.yaml", cwd=phantom)
+    for step in STEPS:
+        run(*step, cwd=phantom)
     assert state() == before
     card = (phantom / "card" / "card.html").read_bytes()
     run("cards", "build", cwd=phantom)

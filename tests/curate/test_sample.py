@@ -22,6 +22,7 @@ from PIL import Image
 
 from archives import people
 from curate import open_shards
+from curate.artefacts import write_parquet
 from curate.cohort import read_cohort
 from curate.errors import UserError
 from curate.ingest import ingest
@@ -268,6 +269,28 @@ def test_killed_at_any_moment_the_same_command_gives_the_same_bytes(cohort: Path
         assert contents(out) == contents(tmp_path / "whole")
         assert not (tmp_path / f"killed{attempt}.partial").exists()
     assert killed
+
+
+def test_what_a_killed_process_was_writing_is_swept_away(cohort: Path, tmp_path: Path) -> None:
+    sample_cohort(cohort, SMALL, out=tmp_path / "whole", workers=1)
+    # As if killed while the last private file was being written: every shard is done, one file is a torso.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("curate.shard_writer.write_parquet", _killed_at("holdout.parquet"))
+        with pytest.raises(RuntimeError, match="killed"):
+            sample_cohort(cohort, SMALL, out=tmp_path / "shards", workers=1)
+    assert (tmp_path / "shards.partial" / "private" / ".holdout.parquet.1.tmp").exists()
+    sample_cohort(cohort, SMALL, out=tmp_path / "shards", workers=1)
+    assert contents(tmp_path / "shards") == contents(tmp_path / "whole")
+
+
+def _killed_at(name: str) -> Callable[[Path, pd.DataFrame], None]:
+    def write(path: Path, frame: pd.DataFrame) -> None:
+        if path.name == name:
+            path.with_name(f".{name}.1.tmp").write_bytes(b"PAR1")
+            raise RuntimeError("killed")
+        write_parquet(path, frame)
+
+    return write
 
 
 def test_an_image_that_changed_since_ingest_stops_the_command(cohort: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from curate import UserError
 from pretrain import read_recipe
@@ -12,6 +13,7 @@ from pretrain.backbone import build_backbone
 from pretrain.mae import Mae
 from pretrain.plan import layer_flops, mae_flops
 from pretrain.recipe import recipe_names
+from pretrain.run import pick_recipe
 from pretrain.schedule import learning_rate, parameter_groups
 
 
@@ -98,3 +100,15 @@ def test_only_matrices_and_tokens_are_decayed() -> None:
     assert not any(n.endswith("bias") or "norm" in n for n in decayed["names"])
     assert "backbone.pos_embed" not in decayed["names"] + plain["names"]
     assert len(decayed["names"]) + len(plain["names"]) == sum(p.requires_grad for p in method.parameters())
+
+
+def test_without_a_gpu_or_with_few_images_the_small_recipe_is_picked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+    assert pick_recipe(torch.device("cpu"), 10**6)[0] == "mae-tiny"
+    assert pick_recipe(torch.device("cuda"), 441) == (
+        "mae-tiny",
+        "recipe mae-tiny, as there are only 441 images; choose another with --recipe",
+    )
+    name, reason = pick_recipe(torch.device("cuda"), 904_170)
+    assert name == "mae-vit-base"
+    assert "904,170 images and a GPU (a card)" in reason
