@@ -26,8 +26,8 @@ test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 bench: .venv/ready
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/shards.py
 
 clean:
 	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
