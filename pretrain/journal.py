@@ -62,6 +62,7 @@ class Journal:
         self._started = self._window = self._shown = time.perf_counter()
         self._steps_since, self._waited = 0, 0.0
         self._last: dict[str, Any] = {}
+        self._line_open = False
 
     def step(self, state: State, *, lr: float, waited: float) -> None:
         """Take note of a finished step.
@@ -111,8 +112,9 @@ class Journal:
             f"step {done:,} of {steps:,}  samples {done * self.recipe.optim.batch:,}  loss {loss}  lr {last['lr']:.2e}  "
             f"{last['images_per_s']:,.0f} images/s  data wait {100 * last['data_wait']:.0f} %  {_duration(left)} left"
         )
-        if sys.stderr.isatty():
-            print(f"\r\x1b[K{line}", end="\n" if done == steps else "", file=sys.stderr, flush=True)
+        if sys.stderr.isatty():  # one line that is written over
+            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+            self._line_open = True
         else:
             print(line, file=sys.stderr, flush=True)
 
@@ -127,8 +129,15 @@ class Journal:
         self._events.add_image("reconstruction", grid, step, dataformats="HWC")
         return path
 
+    def end_line(self) -> None:
+        """End the progress line that is written over, so that what is said next has a line of its own."""
+        if self._line_open:
+            print(file=sys.stderr, flush=True)
+            self._line_open = False
+
     def close(self) -> None:
-        """Close the files."""
+        """Close the files and the progress line."""
+        self.end_line()
         self._log.close()
         self._events.close()
 

@@ -232,6 +232,7 @@ def _train(
                 checkpoint=write_checkpoint,
             )
             if not ended:
+                journal.end_line()
                 name = signal.Signals(stop.signal or 0).name
                 warn(f"{name}: checkpoint written after step {state.step:,} of {recipe.optim.steps:,}; run the same command again to go on")
                 return {"status": "interrupted", "run": str(folder), "step": state.step, "signal": stop.signal}
