@@ -24,7 +24,8 @@ def summary(work: Work) -> str:
         first = f"{first} {say('summary_synthetic')}"
     if has_set and sample:
         balance = [inline_label(work, a) for a in sample.get("balance") or []]
-        chosen = say("summary_balanced", balance=say.listed(balance)) if balance else say("summary_drawn")
+        key = "summary_balanced" if str(sample.get("target", "uniform")) == "uniform" else "summary_target"
+        chosen = say(key, balance=say.listed(balance)) if balance else say("summary_drawn")
         return " ".join([first, chosen, say("summary_use_set")])
     return " ".join([first, say("summary_use_archive")])
 

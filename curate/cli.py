@@ -124,6 +124,10 @@ def _show_measures(cohort: Path, made: dict[str, Any]) -> None:
 def sample(
     balance: Annotated[str, typer.Option(help="Columns to balance, as age or age,sex; none draws at random.")] = "age",
     images: Annotated[int | None, typer.Option(min=1, help="How many to draw.  [default: as many as keep the balance exact]")] = None,
+    target: Annotated[
+        str, typer.Option(help="Share of each group: uniform, natural, power:P, cohort:FOLDER, or a .csv with a column share.")
+    ] = "uniform",
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="File of patients to leave out, as another hold-out.")] = None,
     per_patient: Annotated[int, typer.Option(min=0, help="At most so many images a patient; 0: no limit.")] = 0,
     holdout: Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of patients kept out for evaluation.")] = 0.1,
     quality: Annotated[str, typer.Option(help="Least quality, where measured: good, usable or any.")] = "usable",
@@ -149,7 +153,8 @@ def sample(
     from curate.sample_report import show
 
     request = SampleRequest(
-        balance=_columns(balance), images=images, per_patient=per_patient, holdout=holdout, quality=quality, unknown=unknown,
+        balance=_columns(balance), images=images, target=target, exclude=tuple(exclude or ()),
+        per_patient=per_patient, holdout=holdout, quality=quality, unknown=unknown,
         size=size, jpeg_quality=jpeg_quality, shard_images=shard_images, embed_metadata=_columns(embed_metadata), bins=tuple(bins or ()),
         name=name, seed=seed,
     )  # fmt: skip

@@ -20,6 +20,7 @@ from curate.cohort import Cohort, read_cohort
 from curate.errors import UserError, nearest
 from curate.groups import DEFAULT_ATTRIBUTES, UNKNOWN, group_of, group_order, parse_bins
 from curate.shard_writer import write_shards
+from curate.target import target_digest, target_weights
 
 _ACCEPTED = {"good": ("good",), "usable": ("good", "usable"), "any": ()}
 
@@ -34,6 +35,8 @@ class SampleRequest:
         per_patient: at most so many images a patient; 0: no limit.
         holdout: share of patients kept out.
         quality: least quality where it was measured: "good", "usable" or "any".
+        target: what share of the draw each group should have, as in `curate.target.target_weights`.
+        exclude: files with a column patient_id (as another sample's ``private/holdout.parquet``) whose patients stay out.
         unknown: "exclude" or "include" images whose group is unknown.
         size: pixels along the shorter side; 0 keeps each photograph's own.
         jpeg_quality: of photographs that are encoded anew.
@@ -49,6 +52,8 @@ class SampleRequest:
     per_patient: int = 0
     holdout: float = 0.1
     quality: str = "usable"
+    target: str = "uniform"
+    exclude: tuple[str, ...] = ()
     unknown: str = "exclude"
     size: int = 256
     jpeg_quality: int = 92
@@ -72,6 +77,8 @@ class SampleRequest:
             raise UserError(f"--holdout {self.holdout}: expected a share from 0 up to below 1")
         if len(set(self.balance)) != len(self.balance):
             raise UserError(f"--balance {','.join(self.balance)}: names a column twice")
+        if self.target != "uniform" and not self.balance:
+            raise UserError(f"--target {self.target}: a target needs groups; name their columns with --balance")
 
 
 @dataclass
@@ -128,6 +135,8 @@ def sample_cohort(
     inputs = {"cohort.parquet": cohort.digest, "salt": hashlib.sha256(secret).hexdigest()}
     if measurements is not None:
         inputs["measurements.parquet"] = sha256_file(cohort.folder / "measurements.parquet")
+    inputs |= target_digest(request.target)
+    inputs |= {f"excluded {Path(file).name}": sha256_file(Path(file)) for file in request.exclude if Path(file).is_file()}
     made_by = provenance({**asdict(request), "bins": _plain_bins(request)}, inputs, request.seed)
     if not dry_run and (out / "sample.json").exists():
         begin(out, "sample.json", made_by)  # refuses where it is another sample
@@ -179,6 +188,12 @@ def make_plan(cohort: Cohort, request: SampleRequest, measurements: pd.DataFrame
         record.note("quality", f"Quality {request.quality} or better", table)
     table = table[~table["sha256"].duplicated(keep="first")]
     record.note("duplicates", "One of every set of identical files", table)
+    if request.exclude:
+        excluded = _excluded(request.exclude)
+        # Whoever shares a photograph with an excluded patient stays out as well.
+        out_of_bounds = component.isin(component[cohort.table["patient_id"].isin(excluded)])
+        table = table[~out_of_bounds.loc[table.index]]
+        record.note("exclude", "Patients of no excluded file", table)
     held_out = table[held.loc[table.index]]
     table = table[~held.loc[table.index]]
     record.note("holdout", f"Patients not held out (share held out {request.holdout:g})", table)
@@ -186,11 +201,33 @@ def make_plan(cohort: Cohort, request: SampleRequest, measurements: pd.DataFrame
         rank = pd.Series(stable_rank(table["image_id"], request.seed, "per-patient"), index=table.index)
         table = table[rank.groupby(table["patient_id"]).rank(method="first") <= request.per_patient]
         record.note("per-patient", f"At most {request.per_patient} images a patient", table)
-    drawn, allocation, measures = _draw(table, groups, orders, request)
-    record.note("draw", "Drawn, balanced by " + " and ".join(request.balance) if request.balance else "Drawn at random", drawn)
+    drawn, allocation, measures = _draw(table, groups, orders, request, bins)
+    how = "balanced by" if request.target == "uniform" else f"target {request.target} by"
+    record.note("draw", f"Drawn, {how} {' and '.join(request.balance)}" if request.balance else "Drawn at random", drawn)
     if drawn.empty:
         raise UserError("nothing is left to draw; see the counts after every gate with --dry-run --quality any --holdout 0")
     return Plan(drawn=drawn, held_out=held_out, gates=record.gates, allocation=allocation, measures=measures)
+
+
+def _excluded(files: tuple[str, ...]) -> set[str]:
+    """Read the patients that stay out.
+
+    Raises:
+        UserError: where a file is missing or has no column patient_id.
+    """
+    patients: set[str] = set()
+    for file in files:
+        path = Path(file)
+        if not path.is_file():
+            raise UserError(f"--exclude {file}: no such file")
+        try:
+            frame = pd.read_csv(path, dtype=str) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"--exclude {file}: cannot be read ({' '.join(str(error).split())})") from None
+        if "patient_id" not in frame.columns:
+            raise UserError(f"--exclude {file}: has no column 'patient_id'{nearest('patient_id', map(str, frame.columns))}")
+        patients |= set(frame["patient_id"].astype(str))
+    return patients
 
 
 def _held_out(component: pd.Series, request: SampleRequest) -> pd.Series:
@@ -236,7 +273,7 @@ class _GateLog:
 
 
 def _draw(
-    table: pd.DataFrame, groups: pd.DataFrame, orders: dict[str, list[str]], request: SampleRequest
+    table: pd.DataFrame, groups: pd.DataFrame, orders: dict[str, list[str]], request: SampleRequest, bins: dict[str, tuple[float, ...]]
 ) -> tuple[pd.DataFrame, list[dict[str, Any]], dict[str, dict[str, float | None]]]:
     """Allocate images to strata and take the lowest ranks of each."""
     rank = pd.Series(stable_rank(table["image_id"], request.seed, "draw"), index=table.index)
@@ -246,21 +283,19 @@ def _draw(
     own = groups.loc[table.index, list(request.balance)]
     stratum = own.apply(tuple, axis=1) if len(own) else pd.Series(dtype=object)
     strata = _strata(stratum, own, orders, request)
-    weight = np.array([0.0 if request.unknown == "exclude" and UNKNOWN in s else 1.0 for s in strata])
     sizes = stratum.value_counts()
     capacity = np.array([int(sizes.get(s, 0)) for s in strata], dtype=np.int64)
-    fillable = (weight > 0) & (capacity > 0)
-    if not fillable.any():
+    counted = np.array([not (request.unknown == "exclude" and UNKNOWN in s) for s in strata])
+    if not (counted & (capacity > 0)).any():
         raise UserError(f"no image has a known group in {', '.join(request.balance)}: there is nothing to balance")
-    # Without a number: as many as keep every stratum that has any image at all equal.
-    total = request.images or int(capacity[fillable].min() * fillable.sum())
+    weight = np.where(counted, target_weights(request.target, strata, np.where(counted, capacity, 0), request.balance, bins), 0.0)
+    fillable = (weight > 0) & (capacity > 0)
+    # Without a number: as many as every stratum that has any image at all can give its share of.
+    level = float((capacity[fillable] / weight[fillable]).min())
+    total = request.images or int(level * weight[fillable].sum() + 1e-6)
     allocated = water_fill(capacity, weight, total)
     # What each stratum would get if none were short.
-    wanted = (
-        water_fill(np.full(len(strata), max(total, 1)), weight, total)
-        if request.images
-        else np.where(weight > 0, capacity[fillable].min(), 0)
-    )
+    wanted = water_fill(np.full(len(strata), max(total, 1)), weight, total) if request.images else np.rint(level * weight).astype(np.int64)
     order = pd.DataFrame({"stratum": stratum, "rank": rank}).sort_values("rank", kind="stable")
     place = order.groupby("stratum", sort=False).cumcount()
     allowed = order["stratum"].map(dict(zip(strata, allocated.tolist(), strict=True))).astype("int64")
@@ -308,7 +343,7 @@ def _describe(cohort: Cohort, request: SampleRequest, plan: Plan, made_by: dict[
         },
         "balance": list(request.balance),
         "bins": _plain_bins(request),
-        "target": "uniform",
+        "target": request.target,
         "size": request.size,
         "holdout": request.holdout,
         "images": len(plan.drawn),

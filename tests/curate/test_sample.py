@@ -112,6 +112,66 @@ def test_another_seed_draws_others(cohort: Path) -> None:
     assert first != second
 
 
+@pytest.mark.parametrize("target", ["natural", "power:1"])
+def test_a_natural_target_keeps_the_archives_shares(cohort: Path, target: str) -> None:
+    plan = make_plan(read_cohort(cohort), replace(SMALL, target=target, images=60), None)
+    available = np.array([row["available"] for row in plan.allocation])
+    drawn = np.array([row["allocated"] for row in plan.allocation])
+    assert np.abs(drawn / drawn.sum() - available / available.sum()).max() < 1 / 60
+    assert plan.measures["after"]["total_variation"] == pytest.approx(0.0, abs=0.02)
+
+
+def test_power_zero_is_uniform(cohort: Path) -> None:
+    whole = read_cohort(cohort)
+    first, second = (make_plan(whole, replace(SMALL, target=t), None).drawn["image_id"].tolist() for t in ("uniform", "power:0"))
+    assert first == second
+
+
+def test_a_table_gives_shares_and_sets_the_size(cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "census.csv").write_text("sex,share\nfemale,3\nmale,1\n")
+    plan = make_plan(read_cohort(cohort), replace(SMALL, balance=("sex",), target=str(tmp_path / "census.csv")), None)
+    drawn = {row["stratum"]["sex"]: row for row in plan.allocation}
+    assert drawn["female"]["allocated"] == drawn["female"]["available"]  # the larger share is what runs out
+    assert drawn["male"]["allocated"] == pytest.approx(drawn["female"]["allocated"] / 3, abs=1)
+
+
+def test_another_cohort_can_be_matched(cohort: Path, tmp_path: Path, archive: Archive) -> None:
+    rows = [row for row in people(120) if row["sex"] == "male" or int(row["patient_id"]) % 3 == 0]
+    ingest(archive(rows, name="other.csv"), images=[tmp_path / "images"], out=tmp_path / "other", workers=1)
+    request = replace(SMALL, balance=("sex",), target=f"cohort:{tmp_path / 'other'}", images=60)
+    drawn = make_plan(read_cohort(cohort), request, None).drawn["sex"]
+    assert (drawn == "male").mean() == pytest.approx((read_cohort(tmp_path / "other").table["sex"] == "male").mean(), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("unifrom", "no such target; did you mean 'uniform'"),
+        ("power:2", "expected power:P with P from 0"),
+        ("none.csv", "none.csv: no such file"),
+        ("cohort:nowhere", "no cohort here"),
+        ("bad.csv", "row 2: sex has no group 'femal'; did you mean 'female'"),
+        ("negative.csv", "share '-1' is not a number of 0 or more"),
+    ],
+)
+def test_a_target_that_cannot_be_read_is_refused(cohort: Path, tmp_path: Path, target: str, message: str) -> None:
+    (tmp_path / "bad.csv").write_text("sex,share\nfemal,1\n")
+    (tmp_path / "negative.csv").write_text("sex,share\nfemale,-1\n")
+    wanted = str(tmp_path / target) if target.startswith(("bad", "neg")) else target
+    with pytest.raises(UserError, match=message):
+        make_plan(read_cohort(cohort), replace(SMALL, balance=("sex",), target=wanted), None)
+
+
+def test_patients_of_an_excluded_file_are_not_drawn(cohort: Path, tmp_path: Path) -> None:
+    sample_cohort(cohort, SMALL, out=tmp_path / "first", workers=1)
+    held = str(tmp_path / "first" / "private" / "holdout.parquet")
+    plan = make_plan(read_cohort(cohort), replace(SMALL, seed=5, exclude=(held,)), None)
+    assert not set(pd.read_parquet(held)["patient_id"]) & set(plan.drawn["patient_id"])
+    assert "exclude" in [g["gate"] for g in plan.gates]
+    with pytest.raises(UserError, match=r"has no column 'patient_id'"):
+        make_plan(read_cohort(cohort), replace(SMALL, exclude=(str(tmp_path / "first" / "index.parquet"),)), None)
+
+
 def test_at_most_so_many_images_a_patient(cohort: Path) -> None:
     plan = make_plan(read_cohort(cohort), replace(SMALL, per_patient=1), None)
     assert plan.drawn["patient_id"].value_counts().max() == 1
