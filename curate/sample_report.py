@@ -81,5 +81,6 @@ def _suggest(about: dict[str, Any]) -> None:
     if about["made_by"]["specification"]["images"] is None and thin and left:
         name = ", ".join(str(g) for g in thin[0]["stratum"].values())
         console.say(
-            f"  the draw is as large as '{name}' allows; --images N draws more, as close to the target as the archive allows, and reports the shortfall"
+            f"  the draw is as large as '{name}' allows; --images N draws more, as close to the target as the archive allows, "
+            "and reports the shortfall"
         )
