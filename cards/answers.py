@@ -41,6 +41,7 @@ class Answer:
         return [" ".join(p.split()) for p in self.answer.split("\n\n") if p.strip()]
 
     def to_json(self) -> dict[str, Any]:
+        """Give the item, its state and what is known about it as plain values for ``card.json``."""
         return {
             "heading": self.item.heading,
             "asks": self.item.asks,

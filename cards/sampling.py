@@ -46,7 +46,8 @@ def describe(work: Work) -> str:
     say, sample = work.say, work.sources.sample or {}
     balance = [inline_label(work, a) for a in sample.get("balance") or []]
     held = sample.get("holdout") or 0
-    target = str(sample.get("target", "uniform"))
+    # A file or another cohort is called by its name: the folders above it are nobody's business.
+    target = str(sample.get("target", "uniform")).rstrip("/").rpartition("/")[2]
     how = (
         say("drawn_balanced" if target == "uniform" else "drawn_target", balance=say.listed(balance), target=clean(target))
         if balance

@@ -75,8 +75,8 @@ def measure_cohort(
     table = _measure(source, modality, resolution, workers, made_by, max_bad)
     write_parquet(table_file, table)
     about = {"made_by": made_by, **_summary(table)}
-    write_json(about_file, about)
     sweep(cohort)
+    write_json(about_file, about)
     shutil.rmtree(partial_of(cohort / "measurements"), ignore_errors=True)
     return about
 

@@ -136,7 +136,7 @@ def sample_cohort(
     if measurements is not None:
         inputs["measurements.parquet"] = sha256_file(cohort.folder / "measurements.parquet")
     inputs |= target_digest(request.target)
-    inputs |= {f"excluded {Path(file).name}": sha256_file(Path(file)) for file in request.exclude if Path(file).is_file()}
+    inputs |= {f"excluded {file}": sha256_file(Path(file)) for file in request.exclude if Path(file).is_file()}
     made_by = provenance({**asdict(request), "bins": _plain_bins(request)}, inputs, request.seed)
     if not dry_run and (out / "sample.json").exists():
         begin(out, "sample.json", made_by)  # refuses where it is another sample
@@ -285,10 +285,10 @@ def _draw(
     strata = _strata(stratum, own, orders, request)
     sizes = stratum.value_counts()
     capacity = np.array([int(sizes.get(s, 0)) for s in strata], dtype=np.int64)
-    counted = np.array([not (request.unknown == "exclude" and UNKNOWN in s) for s in strata])
-    if not (counted & (capacity > 0)).any():
+    known = np.array([not (request.unknown == "exclude" and UNKNOWN in s) for s in strata])
+    if not (known & (capacity > 0)).any():
         raise UserError(f"no image has a known group in {', '.join(request.balance)}: there is nothing to balance")
-    weight = np.where(counted, target_weights(request.target, strata, np.where(counted, capacity, 0), request.balance, bins), 0.0)
+    weight = np.where(known, target_weights(request.target, strata, np.where(known, capacity, 0), request.balance, bins), 0.0)
     fillable = (weight > 0) & (capacity > 0)
     # Without a number: as many as every stratum that has any image at all can give its share of.
     level = float((capacity[fillable] / weight[fillable]).min())
@@ -331,10 +331,12 @@ def _strata(stratum: pd.Series, own: pd.DataFrame, orders: dict[str, list[str]],
 
 
 def _describe(cohort: Cohort, request: SampleRequest, plan: Plan, made_by: dict[str, Any]) -> dict[str, Any]:
-    balanced = " and ".join(request.balance)
+    by = " and ".join(request.balance)
+    # Only equal shares are called balanced: the name heads the card.
+    how = "random sample" if not by else f"balanced by {by}" if request.target == "uniform" else f"drawn by {by}"
     return {
         "made_by": made_by,
-        "name": request.name or (f"{cohort.name}, balanced by {balanced}" if balanced else f"{cohort.name}, random sample"),
+        "name": request.name or f"{cohort.name}, {how}",
         "cohort": {
             "name": cohort.name,
             "digest": cohort.digest,

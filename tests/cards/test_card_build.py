@@ -256,3 +256,15 @@ def test_public_names_are_those_of_the_room() -> None:
 
     with pytest.raises(AttributeError):
         _ = cards.nothing
+
+
+def test_a_target_is_called_by_its_name_and_not_as_balanced(tmp_path: Path) -> None:
+    folder = make_project(tmp_path)
+    path = folder / "shards" / "sample.json"
+    sample = json.loads(path.read_text())
+    path.write_text(json.dumps({**sample, "target": "cohort:/srv/secret-ward/other-site/"}))
+    build(folder)
+    page = (folder / "card" / "card.html").read_text(encoding="utf-8")
+    assert "towards this target: other-site." in page
+    assert "secret-ward" not in page
+    assert "weigh the same" not in page

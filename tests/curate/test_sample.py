@@ -162,6 +162,24 @@ def test_a_target_that_cannot_be_read_is_refused(cohort: Path, tmp_path: Path, t
         make_plan(read_cohort(cohort), replace(SMALL, balance=("sex",), target=wanted), None)
 
 
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [({}, "balanced by age"), ({"target": "natural"}, "drawn by age"), ({"balance": ()}, "random sample")],
+)
+def test_only_equal_shares_are_called_balanced(cohort: Path, change: dict[str, object], name: str) -> None:
+    about = sample_cohort(cohort, replace(SMALL, **change), dry_run=True)  # type: ignore[arg-type]
+    assert about["name"].endswith(f", {name}")
+
+
+def test_two_excluded_files_of_one_name_are_both_recorded(cohort: Path, tmp_path: Path) -> None:
+    files = [tmp_path / folder / "holdout.csv" for folder in ("a", "b")]
+    for number, file in enumerate(files):
+        file.parent.mkdir()
+        file.write_text(f"patient_id\n{number:05d}\n")
+    about = sample_cohort(cohort, replace(SMALL, exclude=tuple(map(str, files))), dry_run=True)
+    assert len([name for name in about["made_by"]["inputs"] if name.startswith("excluded ")]) == 2
+
+
 def test_patients_of_an_excluded_file_are_not_drawn(cohort: Path, tmp_path: Path) -> None:
     sample_cohort(cohort, SMALL, out=tmp_path / "first", workers=1)
     held = str(tmp_path / "first" / "private" / "holdout.parquet")
