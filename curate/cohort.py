@@ -55,6 +55,20 @@ class Cohort:
         """Read ``measurements.parquet`` (``image_id`` and one column a measure), or None where nothing was measured."""
         return _read_parquet(self.folder / "measurements.parquet")
 
+    def duplicates(self) -> pd.DataFrame:
+        """Read ``duplicates.parquet``: pairs of images that show nearly the same photograph.
+
+        Returns:
+            Columns image_a, image_b (strings, image_a < image_b), distance (bits in which the perceptual hashes differ, int64),
+            similarity (correlation of the two photographs' detail, float64). Empty where the cohort has none.
+        """
+        import pandas as pd
+
+        frame = _read_parquet(self.folder / "duplicates.parquet")
+        if frame is None:
+            return pd.DataFrame({"image_a": [], "image_b": [], "distance": [], "similarity": []})
+        return frame
+
     def ledger(self) -> pd.DataFrame:
         """Read ``ledger.parquet``: columns row, column, before, after, rule."""
         frame = _read_parquet(self.folder / "ledger.parquet")

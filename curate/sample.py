@@ -40,6 +40,8 @@ class SampleRequest:
         unknown: "exclude" or "include" images whose group is unknown.
         size: pixels along the shorter side; 0 keeps each photograph's own.
         jpeg_quality: of photographs that are encoded anew.
+        crop: cut every photograph to the modality's field of view before it is resized.
+        modality: what the images are, as ``curate measure`` names it; decides what a field of view is.
         shard_images: at most so many images a shard.
         embed_metadata: columns written into the shards.
         bins: texts ``COLUMN=EDGE,EDGE``.
@@ -57,6 +59,8 @@ class SampleRequest:
     unknown: str = "exclude"
     size: int = 256
     jpeg_quality: int = 92
+    crop: bool = False
+    modality: str = "retina"
     shard_images: int = 8192
     embed_metadata: tuple[str, ...] = ()
     bins: tuple[str, ...] = ()
