@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         writing,
     )
     from curate.cohort import Cohort, read_cohort
+    from curate.engines import PartDone, engine
     from curate.errors import UserError, nearest
     from curate.groups import DEFAULT_ATTRIBUTES, DEFAULT_BINS, UNKNOWN, bin_labels, group_of, group_order, parse_bins
     from curate.parts import run_parts, slices, worker_count
@@ -37,6 +38,7 @@ _HOME = {
         "sweep", "tool_version", "write_array", "write_json", "write_parquet", "writing",
     ),
     "cohort": ("Cohort", "read_cohort"),
+    "engines": ("PartDone", "engine"),
     "errors": ("UserError", "nearest"),
     "groups": ("DEFAULT_ATTRIBUTES", "DEFAULT_BINS", "UNKNOWN", "bin_labels", "group_of", "group_order", "parse_bins"),
     "parts": ("run_parts", "slices", "worker_count"),

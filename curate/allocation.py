@@ -6,35 +6,84 @@ Everything here is a pure function of arrays; nothing depends on the order of ro
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+import heapq
 
 import numpy as np
 import pandas as pd
 
+_CHUNK = 1_000_000
+_LARGEST_MAP = 2_000_000_000  # bytes of a table group x patient
 
-def stable_rank(ids: pd.Series, seed: int, purpose: str) -> np.ndarray:
-    """Give each id a number that looks random and depends on nothing but the id, the seed and the purpose.
 
-    Drawing the ids with the lowest numbers is a random draw that doesn't depend on the order of rows or on which
-    other ids there are, and a smaller draw is contained in a larger one.
+def stable_hash(ids: pd.Series, seed: int) -> np.ndarray:
+    """Give each id a number that looks random and depends on nothing but the id and the seed.
 
     Args:
         ids: text.
         seed: any integer.
+
+    Returns:
+        (n,) uint64, by keyed SipHash.
+    """
+    key = hashlib.blake2b(str(seed).encode(), digest_size=8).hexdigest()
+    pieces = [ids.iloc[start : start + _CHUNK].to_numpy(dtype=object) for start in range(0, len(ids), _CHUNK)]
+    return np.concatenate([np.zeros(0, np.uint64), *(pd.util.hash_array(p, hash_key=key, categorize=False) for p in pieces)])
+
+
+def rank_for(hashes: np.ndarray, purpose: str) -> np.ndarray:
+    """Turn hashes into ranks of their own for one purpose.
+
+    Drawing the ids with the lowest ranks is a random draw that doesn't depend on the order of rows or on which other ids
+    there are, and a smaller draw is contained in a larger one. Ranks for two purposes are independent of each other.
+
+    Args:
+        hashes: (n,) uint64, from `stable_hash`.
         purpose: keeps draws apart that share a seed, as "draw" and "hold-out".
 
     Returns:
-        uint64, by keyed SipHash.
+        (n,) uint64: a bijection of the hashes (the finaliser of SplitMix64; Steele, Lea and Flood 2014).
     """
-    key = hashlib.blake2b(f"{seed}|{purpose}".encode(), digest_size=8).hexdigest()
-    return pd.util.hash_array(ids.to_numpy(dtype=object), hash_key=key, categorize=False)
+    salt = np.uint64(int.from_bytes(hashlib.blake2b(purpose.encode(), digest_size=8).digest(), "big"))
+    mixed = hashes ^ salt
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed ^= mixed >> np.uint64(shift)
+        mixed *= np.uint64(factor)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def place_within(group: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """Say at which place each row stands in its group when the group is ordered by rank.
+
+    Args:
+        group: (n,) non-negative integers.
+        rank: (n,) uint64.
+
+    Returns:
+        (n,) int64, 0 for the lowest rank.
+    """
+    if not len(group):
+        return np.zeros(0, dtype=np.int64)
+    bits = np.uint64(max(int(group.max()).bit_length(), 1))
+    key = rank >> bits
+    key |= group.astype(np.uint64) << (np.uint64(64) - bits)
+    order = np.argsort(key)
+    if (np.diff(key[order]) == 0).any():  # ranks that agree in their leading bits, very rarely
+        order = np.lexsort((rank, group))
+    del key
+    ordered = group[order]
+    first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    place = np.empty(len(group), dtype=np.int64)
+    place[order] = np.arange(len(group)) - np.repeat(first, np.diff(np.r_[first, len(group)]))
+    return place
 
 
 def water_fill(capacity: np.ndarray, weight: np.ndarray, total: int) -> np.ndarray:
     """Divide a total over strata in proportion to weights, as far as each stratum reaches.
 
-    The exact integer solution of a_s = min(c_s, lambda w_s) with sum a_s = total: what a full stratum cannot take is
-    poured over the others. What is left by rounding goes to the largest fractions, then to the earlier stratum.
+    The integer solution of a_s = min(c_s, round(lambda w_s)) with sum a_s = total: what a full stratum cannot take is
+    poured over the others. It is what pouring unit by unit gives, each to the stratum with the least (a_s + 1/2) / w_s (the
+    rule of Webster and Sainte-Lague, which favours neither large nor small strata), so a larger total never gives any
+    stratum less. Equal claims go to the earlier stratum.
 
     Args:
         capacity: (S,) integers, what each stratum has.
@@ -55,26 +104,30 @@ def water_fill(capacity: np.ndarray, weight: np.ndarray, total: int) -> np.ndarr
     weight = np.asarray(weight, dtype=np.float64)
     if (capacity < 0).any() or (weight < 0).any() or total < 0:
         raise ValueError("capacities, weights and the total must not be negative")
-    open_strata = (weight > 0) & (capacity > 0)
+    taking = (weight > 0) & (capacity > 0)
     filled = np.zeros(len(capacity), dtype=np.int64)
-    left = min(int(total), int(capacity[open_strata].sum()))
-    while open_strata.any() and left > 0:
-        share = left * weight / weight[open_strata].sum()
-        full = open_strata & (share >= capacity)
-        if not full.any():
-            break
-        filled[full] = capacity[full]
-        left -= int(capacity[full].sum())
-        open_strata &= ~full
-    if open_strata.any() and left > 0:
-        share = np.where(open_strata, left * weight / weight[open_strata].sum(), 0.0)
-        # A share within rounding error of a whole number is that number.
-        whole = np.floor(share + 1e-9 * np.maximum(share, 1)).astype(np.int64)
-        filled[open_strata] = whole[open_strata]
-        rest = left - int(whole[open_strata].sum())
-        order = np.lexsort((np.arange(len(share)), -(share - whole)))
-        spare = [i for i in order if open_strata[i] and filled[i] < capacity[i]]
-        filled[spare[:rest]] += 1
+    if not taking.any():
+        return filled
+    room, share = capacity[taking], weight[taking]
+    if total >= room.sum():
+        filled[taking] = room
+        return filled
+    low, high = 0.0, float(((room + 1) / share).max())
+    while (middle := (low + high) / 2) not in (low, high):
+        if np.minimum(np.floor(middle * share + 0.5), room).sum() <= total:
+            low = middle
+        else:
+            high = middle
+    # One unit less than the level says, so that the last ones are poured in their exact order.
+    poured = np.clip(np.floor(low * share + 0.5) - 1, 0, room).astype(np.int64)
+    queue = [((int(a) + 0.5) / w, i) for i, (a, w) in enumerate(zip(poured, share, strict=True)) if a < room[i]]
+    heapq.heapify(queue)
+    for _ in range(total - int(poured.sum())):
+        _, i = heapq.heappop(queue)
+        poured[i] += 1
+        if poured[i] < room[i]:
+            heapq.heappush(queue, ((int(poured[i]) + 0.5) / share[i], i))
+    filled[taking] = poured
     return filled
 
 
@@ -107,29 +160,47 @@ def balance_measures(counts: np.ndarray, target: np.ndarray, patients: int) -> d
     }
 
 
-def link_patients(patients: pd.Series, photographs: pd.Series) -> pd.Series:
-    """Join patients who share a photograph, directly or through others: connected components.
+def link(count: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Join what is connected, directly or through others.
 
     Args:
-        patients: each row's patient.
-        photographs: each row's photograph (a hash); equal means the same.
+        count: how many there are.
+        first, second: (m,) integers below `count`, the two ends of each connection.
 
     Returns:
-        Each row's component, named by the least patient id in it.
+        (count,) int64: the least member of each one's connected component.
     """
-    names, patient = np.unique(patients.to_numpy(dtype=str), return_inverse=True)
-    _, photograph = np.unique(photographs.to_numpy(dtype=str), return_inverse=True)
-    pairs: Any = pd.DataFrame({"patient": patient, "photograph": photograph}).drop_duplicates()
-    shared = pairs[pairs["photograph"].duplicated(keep=False)]
-    root = np.arange(len(names))
-    for _, group in shared.groupby("photograph", sort=False)["patient"]:
-        members = [_find(root, int(p)) for p in group]
-        root[members] = min(members)
-    return pd.Series([names[_find(root, int(p))] for p in patient] if len(shared) else names[patient], index=patients.index, dtype=object)
+    root = np.arange(count)
+    if not len(first):
+        return root
+    members, ends = np.unique(np.concatenate([first, second]), return_inverse=True)
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    one, other = np.split(ends, 2)
+    _, component = connected_components(
+        coo_matrix((np.ones(len(one), dtype=bool), (one, other)), shape=(len(members),) * 2), directed=False
+    )
+    least = np.full(component.max() + 1, count)
+    np.minimum.at(least, component, members)
+    root[members] = least[component]
+    return root
 
 
-def _find(root: np.ndarray, node: int) -> int:
-    while root[node] != node:
-        root[node] = root[root[node]]
-        node = int(root[node])
-    return node
+def count_patients(patient: np.ndarray, group: np.ndarray, groups: int, people: int) -> np.ndarray:
+    """Count the different patients in each group.
+
+    Args:
+        patient: (n,) integers below `people`.
+        group: (n,) integers below `groups`.
+        groups, people: how many there are.
+
+    Returns:
+        (groups,) int64.
+    """
+    if groups * people > _LARGEST_MAP:
+        pairs = np.unique(group.astype(np.int64) * people + patient)
+        return np.bincount(pairs // people, minlength=groups)
+    seen = np.zeros((groups, people), dtype=bool)
+    seen[group, patient] = True
+    return seen.sum(axis=1)

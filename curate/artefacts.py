@@ -8,9 +8,11 @@ with the difference shown. Nothing in an artefact depends on the clock, the mach
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Iterator
@@ -19,8 +21,10 @@ from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from curate import lock
 from curate.console import mode
-from curate.errors import UserError
+from curate.engines import PartDone, current
+from curate.errors import Unfinished, UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,25 +62,43 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def writing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+def writing(path: Path, mode: str = "wb", *, durable: bool = True) -> Iterator[IO[Any]]:
     """Open a file that appears under its name only when it has been written whole.
 
     Args:
         path: the final name; the parent must exist.
         mode: ``"wb"`` or ``"w"``.
+        durable: whether it is on the disk, and not only in the machine's memory, when this returns.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Process ids recur on other machines that write into the same folder; this name doesn't.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": "\n"})) as file:  # type: ignore[call-overload]
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
+        if durable:
+            _sync_names(path.parent)
     except OSError as error:
         error.filename = error.filename or str(path)  # a full disk doesn't say which file it was
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_names(folder: Path) -> None:
+    """Make sure that names given in a folder outlive a power cut, where the file system can."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES):
+            error.filename = str(folder)
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def sweep(folder: Path) -> None:
@@ -154,8 +176,13 @@ def provenance(specification: dict[str, Any], inputs: dict[str, str], seed: int 
 
 
 def partial_of(out: Path) -> Path:
-    """Name the folder in which an artefact is being made."""
-    return out.with_name(out.name + ".partial")
+    """Name the folder in which an artefact is being made: beside the artefact, or beside what it links to."""
+    place = _place(out)
+    return place.with_name(place.name + ".partial")
+
+
+def _place(out: Path) -> Path:
+    return out.resolve() if out.is_symlink() or out.name in ("", "..") else out
 
 
 def begin(out: Path, name: str, made_by: dict[str, Any]) -> Path | None:
@@ -171,31 +198,98 @@ def begin(out: Path, name: str, made_by: dict[str, Any]) -> Path | None:
         finished artefact is already there.
 
     Raises:
-        UserError: where `out` holds something else, or another specification.
+        UserError: where `out` holds something else, or another specification, or another process is at work on it.
+        PartDone: in a task of an array job, where all that is missing is `finish`.
     """
-    identity = _identity(made_by)
-    if (out / name).exists():
+    occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    if (out / name).exists():  # looked up last: another process may just have finished it
         same_or_refuse(out, read_json(out / name, f"an artefact with {name}").get("made_by", {}), made_by)
+        if (out / lock.NAME).exists():
+            (out / lock.NAME).unlink(missing_ok=True)
         return None
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if occupied:
         raise UserError(f"{out}: exists and is not an artefact of this command; choose another folder with --out")
-    partial = partial_of(out)
-    started = partial / "specification.json"
-    if (partial / name).exists():  # complete, but the run ended before it could be renamed
-        if _identity(read_json(partial / name, "an artefact").get("made_by", {})) == identity:
-            finish(out)
-            return None
-        shutil.rmtree(partial)
-    if started.exists():
-        if _identity(read_json(started, "an unfinished artefact")) == identity:
-            return partial
-        # An unfinished attempt at something else is of no use to anyone.
-        shutil.rmtree(partial)
-    elif partial.exists() and any(not p.name.endswith(".tmp") for p in partial.iterdir()):
+    if out.is_dir() and (os.path.ismount(out) or out.samefile(Path.cwd())):
+        raise UserError(
+            f"{out}: can't be replaced by a finished folder (it is where a disk is mounted, or the current one); name a new one"
+        )
+    partial, part = partial_of(out), current().part
+    if _is_foreign(partial, name):
         raise UserError(f"{partial}: in the way and not made by this command; move or remove it")
     partial.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.hold(partial, shared=part is not None)
+    except FileNotFoundError:
+        return begin(out, name, made_by)
+    if (out / name).exists():
+        lock.release(partial)
+        shutil.rmtree(partial, ignore_errors=True)
+        return begin(out, name, made_by)
+    return _resume(out, partial, name, made_by)
+
+
+def _resume(out: Path, partial: Path, name: str, made_by: dict[str, Any]) -> Path | None:
+    """Look at what an earlier run left in the folder, which this process holds now; see `begin`."""
+    whole, started, part = partial / name, partial / "specification.json", current().part
+    if whole.exists() or started.exists():
+        there = read_json(whole, "an artefact").get("made_by", {}) if whole.exists() else read_json(started, "an unfinished artefact")
+        if _identity(there) == _identity(made_by):
+            if not whole.exists():
+                return partial
+            if part is not None:
+                raise PartDone(part)
+            finish(out)  # the run ended before it could be renamed
+            return None
+        if part is not None:  # other tasks may be at work on it
+            same_or_refuse(partial, there, made_by, advice="remove it, then start the tasks")
+        # An unfinished attempt at something else is of no use to anyone.
+        if whole.exists():
+            os.replace(whole, started)
+        _clear(partial)
     write_json(started, made_by)
     return partial
+
+
+def _is_foreign(partial: Path, name: str) -> bool:
+    """Say whether a folder holds files, but not those with which the making of this artefact begins or ends."""
+    if not partial.is_dir():
+        return partial.exists()
+    for _ in range(2):  # a folder that another process is just beginning may be listed without its first file
+        names = os.listdir(partial)
+        if "specification.json" in names or name in names or all(n == lock.NAME or n.endswith(".tmp") for n in names):
+            return False
+    return True
+
+
+def _clear(partial: Path) -> None:
+    """Empty a folder; what says whose it is goes last, so that an interrupted removal can be told from foreign files."""
+    for path in sorted(partial.iterdir(), key=lambda p: p.name == "specification.json"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != lock.NAME:
+            path.unlink(missing_ok=True)
+
+
+def discard(out: Path) -> None:
+    """Remove what was written towards an artefact, where anything was."""
+    partial = partial_of(out)
+    if partial.is_dir():
+        _clear(partial)
+        lock.release(partial)
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def give_up(out: Path, error: UserError) -> None:
+    """Remove what was written towards an artefact that can't be made as it was asked for.
+
+    What can be resumed stays, and so does what other tasks of an array job may be writing.
+
+    Args:
+        out: the artefact's folder.
+        error: why.
+    """
+    if not isinstance(error, Unfinished) and current().part is None:
+        discard(out)
 
 
 def finish(out: Path) -> None:
@@ -203,12 +297,14 @@ def finish(out: Path) -> None:
 
     The artefact's own JSON file, with `made_by` in it, must have been written last: its presence is what says complete.
     """
-    partial = partial_of(out)
+    partial, place = partial_of(out), _place(out)
     sweep(partial)
     (partial / "specification.json").unlink(missing_ok=True)
-    if out.exists():
-        out.rmdir()  # empty, as `begin` made sure
-    os.replace(partial, out)
+    os.replace(partial, place)  # an empty folder of that name, as `begin` allows, is replaced
+    # Held until here, so that nobody begins again in a folder that is about to get its name.
+    lock.release(partial)
+    (place / lock.NAME).unlink(missing_ok=True)
+    _sync_names(place.parent)
 
 
 def _identity(made_by: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from curate import console
-from curate.command import Bins, CohortDir, Debug, Json, Quiet, Seed, Workers, new_app
+from curate.command import Bins, CohortDir, Debug, Json, Part, Quiet, Scheduler, Seed, Workers, new_app
 from curate.errors import UserError
 
 app = new_app("From an image archive to a cohort, and from the cohort to balanced, leak-free shards.")
@@ -37,6 +37,8 @@ def simulate(
     dirt: Annotated[bool, typer.Option("--dirt", help="Write the faults that real tables have.")] = False,
     seed: Seed = 0,
     workers: Workers = 0,
+    scheduler: Scheduler = None,
+    part: Part = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -52,48 +54,57 @@ def simulate(
 
 @app.command()
 def ingest(
-    manifest: Annotated[Path, typer.Argument(help="Table of images (.csv, .tsv, .parquet), or a folder of images.")],
+    manifest: Annotated[
+        list[str],
+        typer.Argument(
+            help="Tables (.csv, .tsv, .xlsx, .parquet, .jsonl); a folder of images or DICOM files; a dataset (folder, hf:NAME); a database."
+        ),
+    ],
     images: Annotated[list[Path] | None, typer.Option("--images", help="Folder of the images; may be given again.")] = None,
     profile: Annotated[str | None, typer.Option(help="How a known archive is coded, as odir5k; or a .yaml file.")] = None,
     map: Annotated[list[str] | None, typer.Option("--map", metavar="COLUMN=NAME", help='As age="Patient Age".')] = None,
-    codes: Annotated[list[str] | None, typer.Option("--codes", metavar="COLUMN=CODE:MEANING,...", help="As sex=0:female,1:male.")] = None,
+    codes: Annotated[
+        list[str] | None, typer.Option("--codes", metavar="COLUMN=CODE:MEANING,...", help="As sex=0:female,1:male; ethnicity=nhs.")
+    ] = None,
+    eye: Annotated[
+        list[str] | None, typer.Option("--eye", metavar="SIDE:COLUMN=NAME", help="One row a patient: as left:path=Left-Fundus.")
+    ] = None,
+    ethnicity_scheme: Annotated[str, typer.Option(help="as-recorded, ons-2021, uk-biobank or us-omb.")] = "as-recorded",
+    keep_column: Annotated[
+        list[str] | None, typer.Option("--keep-column", metavar="NAME", help="Copy it though it looks as if it identified people.")
+    ] = None,
     pattern: Annotated[str | None, typer.Option(help="Regular expression whose named groups read columns from file names.")] = None,
     date_format: Annotated[str | None, typer.Option(help="Of dates that are not ISO, as %d/%m/%Y.")] = None,
     encoding: Annotated[str, typer.Option(help="Of a text table.")] = "utf-8",
+    sheet: Annotated[str | None, typer.Option(help="Of a workbook with several.")] = None,
+    split: Annotated[str | None, typer.Option(help="Of a dataset with several, as train; or all.")] = None,
+    query: Annotated[str | None, typer.Option(help="What to read from a database: SELECT ..., or a table's name.")] = None,
     name: Annotated[str | None, typer.Option(help="The cohort's name.  [default: its folder's]")] = None,
     subset: Annotated[bool, typer.Option("--subset", help="The folder holds only a part of the table's images.")] = False,
     max_bad: Annotated[str, typer.Option(help="Share of missing or damaged images past which to stop.")] = "1%",
+    check: Annotated[bool, typer.Option("--check", help="Do everything, write nothing, and say what would happen.")] = False,
     out: Annotated[Path, typer.Option(help="The cohort folder to make.")] = Path("cohort"),
     workers: Workers = 0,
+    scheduler: Scheduler = None,
+    part: Part = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Read an archive's table and images into a cohort; every change goes to a ledger."""
     from curate.ingest import ingest as make
-    from curate.ledger import RULES
+    from curate.ingest_report import show
 
     about = make(
         manifest, images=images or (), out=out, profile=profile, column_map=map or (), codes=codes or (), pattern=pattern,
-        date_format=date_format, encoding=encoding, name=name, subset=subset, max_bad=_share(max_bad), workers=workers,
+        date_format=date_format, encoding=encoding, sheet=sheet, split=split, query=query, eyes=eye or (),
+        ethnicity_scheme=ethnicity_scheme,
+        keep_columns=keep_column or (), name=name, subset=subset, max_bad=_share(max_bad), check=check, workers=workers,
     )  # fmt: skip
-    counts = about["counts"]
-    if about.get("done_before"):
-        console.say(f"{out}: already made by this command, nothing to do")
-    console.say(
-        f"{out}: {counts['images']:,} images of {counts['patients']:,} patients "
-        f"({counts['rows']:,} rows, {counts['refused_rows']:,} refused, {counts['repaired_values']:,} values changed)"
-    )
-    if about["rules"]:
-        console.table(("rule", "entries", "what was done"), [(r, n, RULES[r]) for r, n in about["rules"].items()], title="\nledger")
-    absent = {
-        c: n for c, n in about["missing"].items() if n and c in ("age", "sex", "ethnicity", "device", "site", "laterality", "acquired_on")
-    }
-    if absent:
-        console.say("\nmissing: " + ", ".join(f"{c} {100 * n / counts['images']:.3g} %" for c, n in absent.items()))
-    if not about["patients_known"]:
-        console.warn("patients are unknown: every image counts as a person of its own, so fellow eyes can fall on both sides of a split")
+    show(about, out)
     console.result(about)
+    if problems := about.get("problems"):
+        raise UserError(f"no cohort can be made: {len(problems)} problem(s); first: {problems[0]}")
 
 
 @app.command()
@@ -102,6 +113,8 @@ def measure(
     modality: Annotated[str, typer.Option(help="What the images are.")] = "retina",
     resolution: Annotated[int, typer.Option(min=128, max=1824, help="Pixels across the field of view at which shape is measured.")] = 512,
     workers: Workers = 0,
+    scheduler: Scheduler = None,
+    part: Part = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -123,61 +136,116 @@ def _show_measures(cohort: Path, made: dict[str, Any]) -> None:
 @app.command()
 def sample(
     balance: Annotated[str, typer.Option(help="Columns to balance, as age or age,sex; none draws at random.")] = "age",
-    images: Annotated[int | None, typer.Option(min=1, help="How many to draw.  [default: as many as keep the balance exact]")] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|FOLDER", help="How many; or as many as a cohort or shard set has.  [default: as many as keep the balance exact]"
+        ),
+    ] = None,
     target: Annotated[
         str, typer.Option(help="Share of each group: uniform, natural, power:P, cohort:FOLDER, or a .csv with a column share.")
     ] = "uniform",
+    strata: Annotated[
+        str,
+        typer.Option(
+            help="With several columns: joint evens their combinations, marginal each column's groups; auto joint where none is thin."
+        ),
+    ] = "auto",
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="File of patients to leave out, as another hold-out.")] = None,
     per_patient: Annotated[int, typer.Option(min=0, help="At most so many images a patient; 0: no limit.")] = 0,
     holdout: Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of patients kept out for evaluation.")] = 0.1,
     quality: Annotated[str, typer.Option(help="Least quality, where measured: good, usable or any.")] = "usable",
     unknown: Annotated[str, typer.Option(help="Images whose group is unknown: exclude, or include as a group of their own.")] = "exclude",
     size: Annotated[int, typer.Option(min=0, help="Pixels along the shorter side; 0 keeps every photograph's own bytes.")] = 256,
-    jpeg_quality: Annotated[int, typer.Option(min=50, max=100, help="Of resized photographs.")] = 92,
+    crop: Annotated[bool, typer.Option("--crop", help="Cut every photograph to its field of view before it is resized.")] = False,
+    modality: Annotated[str, typer.Option(help="What the images are, for --crop: retina, or generic (borders of one colour).")] = "retina",
+    jpeg_quality: Annotated[int, typer.Option(min=50, max=100, help="Of photographs that are encoded anew.")] = 92,
     shard_images: Annotated[int, typer.Option(min=1, help="At most so many images a shard.")] = 8192,
     embed_metadata: Annotated[str, typer.Option(help="Columns to write into the shards, as age,sex; none by default.")] = "",
     salt: Annotated[Path | None, typer.Option(help="File with a secret that makes the keys; one is derived by default.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and write no shards.")] = False,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Draw the plan into a file, before anything else is written.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The shard set's name.")] = None,
     cohort: CohortDir = Path("cohort"),
     out: Annotated[Path, typer.Option(help="The shard set folder to make.")] = Path("shards"),
     bins: Bins = None,
     seed: Seed = 0,
     workers: Workers = 0,
+    scheduler: Scheduler = None,
+    part: Part = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Draw a balanced, leak-free sample and write it as WebDataset shards."""
-    from curate.sample import SampleRequest, sample_cohort
+    from curate.crop import check_modality
+    from curate.sample import SampleRequest, how_many, sample_cohort
     from curate.sample_report import show
 
+    if crop:
+        check_modality(modality)
     request = SampleRequest(
-        balance=_columns(balance), images=images, target=target, exclude=tuple(exclude or ()),
+        balance=_columns(balance), images=how_many(images), target=target, strata=strata, exclude=tuple(exclude or ()),
         per_patient=per_patient, holdout=holdout, quality=quality, unknown=unknown,
-        size=size, jpeg_quality=jpeg_quality, shard_images=shard_images, embed_metadata=_columns(embed_metadata), bins=tuple(bins or ()),
+        size=size, crop=crop, modality=modality, jpeg_quality=jpeg_quality,
+        shard_images=shard_images, embed_metadata=_columns(embed_metadata), bins=tuple(bins or ()),
         name=name, seed=seed,
     )  # fmt: skip
-    about = sample_cohort(cohort, request, out=out, salt=salt, dry_run=dry_run, workers=workers)
+    about = sample_cohort(cohort, request, out=out, salt=salt, dry_run=dry_run, picture=picture, workers=workers)
     show(about, out, dry_run=dry_run)
+    if about.get("photographs", {}).get("uncropped"):
+        console.warn(f"{about['photographs']['uncropped']:,} photographs have no field of view that could be found: kept whole")
     console.result(about)
 
 
 @app.command()
 def verify(
     shards: Annotated[Path, typer.Argument(help="The shard set folder.")] = Path("shards"),
-    cohort: Annotated[Path | None, typer.Option("--cohort", help="The cohort it was drawn from, to look for leaks by photograph.")] = None,
+    cohort: Annotated[
+        Path | None,
+        typer.Option("--cohort", help="The cohort it was drawn from, to look for leaks by photograph.  [default: cohort/, if it is that]"),
+    ] = None,
+    workers: Workers = 0,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Read a shard set again from end to end: checksums, counts, keys, hold-out."""
+    _verify(shards, cohort, workers)
+
+
+def _verify(shards: Path, cohort: Path | None, workers: int, **more: Any) -> None:
     from curate.verify import verify_shards
 
-    found = verify_shards(shards, cohort=cohort)
+    found = verify_shards(shards, cohort=cohort, default_cohort=Path("cohort"), workers=workers)
     for problem in found["problems"]:
         console.say(f"wrong: {problem}")
-    console.result(found)
+    for unchecked in found["unchecked"]:
+        console.say(f"not checked: {unchecked}")
+    console.result({**more, **found})
     if found["problems"]:
         raise UserError(f"{shards}: {len(found['problems']):,} problem(s); first: {found['problems'][0]}")
     console.say(f"{shards}: {found['images']:,} images in {found['shards']} shard(s), every checksum and count right, {found['heldout']}")
+
+
+shards_app = typer.Typer(help="Look after a shard set.", no_args_is_help=True)
+app.add_typer(shards_app, name="shards")
+
+
+@shards_app.command()
+def repair(
+    shards: Annotated[Path, typer.Argument(help="The shard set folder, with its private/.")] = Path("shards"),
+    cohort: CohortDir = Path("cohort"),
+    workers: Workers = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Build damaged or missing shards again, the same bytes as before, and leave the others alone; then verify."""
+    from curate.repair import repair_shards
+
+    made = repair_shards(shards, cohort, workers=workers)
+    console.say(f"{shards}: {', '.join(made['rebuilt'])} built again" if made["rebuilt"] else f"{shards}: nothing had to be built again")
+    _verify(shards, cohort, workers, **made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +12,10 @@ from curate.artefacts import read_json, sha256_file
 from curate.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
+_BATCH = 500_000
 COLUMNS = (
     "image_id", "path", "patient_id", "laterality", "acquired_on", "age", "sex", "ethnicity",
     "device", "site", "width", "height", "sha256", "phash",
@@ -51,22 +54,45 @@ class Cohort:
         stored = Path(str(self.about["images"]))
         return stored if stored.is_absolute() else (self.folder / stored)
 
-    def measurements(self) -> pd.DataFrame | None:
-        """Read ``measurements.parquet`` (``image_id`` and one column a measure), or None where nothing was measured."""
-        return _read_parquet(self.folder / "measurements.parquet")
+    def rows(self, positions: np.ndarray, columns: Iterable[str]) -> pd.DataFrame:
+        """Read some rows of some columns, a piece of the file at a time.
+
+        Args:
+            positions: (m,) integers, rows of the table, rising.
+            columns: read these.
+
+        Returns:
+            (m, columns), indexed by `positions`.
+        """
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pieces, start = [], 0
+        file = pq.ParquetFile(self.folder / "cohort.parquet")
+        for batch in file.iter_batches(batch_size=_BATCH, columns=list(dict.fromkeys(columns))):
+            first, last = np.searchsorted(positions, [start, start + batch.num_rows])
+            if last > first:
+                pieces.append(batch.take(pa.array(positions[first:last] - start)))
+            start += batch.num_rows
+        whole = pa.Table.from_batches(pieces, schema=None if pieces else file.schema_arrow)
+        return whole.to_pandas().set_axis(positions, axis=0)
+
+    def measurements(self, columns: Iterable[str] | None = None) -> pd.DataFrame | None:
+        """Read ``measurements.parquet`` (``image_id`` and one column a measure; or these columns), or None where nothing was measured."""
+        return _read_parquet(self.folder / "measurements.parquet", columns)
 
     def duplicates(self) -> pd.DataFrame:
         """Read ``duplicates.parquet``: pairs of images that show nearly the same photograph.
 
         Returns:
             Columns image_a, image_b (strings, image_a < image_b), distance (bits in which the perceptual hashes differ, int64),
-            similarity (correlation of the two photographs' detail, float64). Empty where the cohort has none.
+            similarity (correlation of the two photographs' detail, float64). Identical files
+            have similarity 1, each paired with the first.
         """
-        import pandas as pd
-
         frame = _read_parquet(self.folder / "duplicates.parquet")
         if frame is None:
-            return pd.DataFrame({"image_a": [], "image_b": [], "distance": [], "similarity": []})
+            raise UserError(f"{self.folder}: duplicates.parquet is missing; ingest again")
         return frame
 
     def ledger(self) -> pd.DataFrame:
@@ -77,11 +103,12 @@ class Cohort:
         return frame
 
 
-def read_cohort(folder: Path) -> Cohort:
+def read_cohort(folder: Path, columns: Iterable[str] | None = None) -> Cohort:
     """Read a cohort folder.
 
     Args:
         folder: made by ``curate ingest``.
+        columns: read these alone, as far as the table has them (of many millions of rows not everything fits into memory).
 
     Raises:
         UserError: where it is missing, unfinished or damaged.
@@ -89,19 +116,23 @@ def read_cohort(folder: Path) -> Cohort:
     if not folder.exists():
         raise UserError(f"{folder}: no cohort here; make one with: curate ingest MANIFEST --images DIR")
     about = read_json(folder / "cohort.json", "a cohort")
-    table = _read_parquet(folder / "cohort.parquet")
+    table = _read_parquet(folder / "cohort.parquet", columns)
     if table is None:
         raise UserError(f"{folder}: cohort.parquet is missing; ingest again")
     return Cohort(folder=folder, table=table, about=about)
 
 
-def _read_parquet(path: Path) -> pd.DataFrame | None:
+def _read_parquet(path: Path, columns: Iterable[str] | None = None) -> pd.DataFrame | None:
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     if not path.exists():
         return None
     try:
-        return pd.read_parquet(path)
+        if columns is None:
+            return pd.read_parquet(path)
+        there = set(pq.read_schema(path).names)
+        return pd.read_parquet(path, columns=[c for c in dict.fromkeys(columns) if c in there])
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())})") from None

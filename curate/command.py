@@ -15,8 +15,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from curate import console, engines
 from curate.console import mode
 from curate.errors import UserError
+from curate.redaction import redact
 
 # Options that change how the work is done or shown, never what is made: they are not part of the recorded command.
 _ENGINE_FLAGS = {"--json", "--quiet", "--debug"}
@@ -32,11 +34,32 @@ def _set(name: str) -> Any:
     return callback
 
 
+def _choose_scheduler(value: str | None) -> str | None:
+    if value is not None:
+        engines.choose(scheduler=value)
+    return value
+
+
+def _choose_part(value: str | None) -> str | None:
+    if value is not None:
+        engines.choose(part=engines.parse_part(value))
+    return value
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", callback=_set("json"))]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors alone.", callback=_set("quiet"))]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", callback=_set("debug"))]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes to use; 0: one a core. Never changes the result.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS", help="Work on this Dask cluster: tcp://HOST:PORT, or the scheduler's file.", callback=_choose_scheduler
+    ),
+]
+Part = Annotated[
+    str | None, typer.Option(metavar="i/N", help="Be task i of N of an array job: do that share and stop.", callback=_choose_part)
+]
 CohortDir = Annotated[Path, typer.Option("--cohort", help="The cohort folder.")]
 ShardsDir = Annotated[Path, typer.Option("--shards", help="The shard set folder.")]
 Bins = Annotated[list[str] | None, typer.Option("--bins", metavar="COLUMN=EDGES", help="Edges of the groups of a number, as age=40,70.")]
@@ -69,7 +92,8 @@ def new_app(text: str) -> typer.Typer:
 
 
 def recorded_command(arguments: list[str]) -> str:
-    """Give the command line as it is recorded in artefacts: without options that don't change what is made.
+    """Give the command line as it is recorded in artefacts: without options that don't change what is made, and without
+    passwords.
 
     Args:
         arguments: ``sys.argv`` with the program's name first.
@@ -86,7 +110,7 @@ def recorded_command(arguments: list[str]) -> str:
         elif argument in _ENGINE_OPTIONS:
             skip = True
         elif argument not in _ENGINE_FLAGS and argument.split("=")[0] not in _ENGINE_OPTIONS:
-            kept.append(argument)
+            kept.append(redact(argument))
     return shlex.join(kept)
 
 
@@ -102,6 +126,9 @@ def run(app: typer.Typer, name: str) -> NoReturn:
         app(prog_name=name)
     except UserError as error:
         _fail(str(error), 2)
+    except engines.PartDone as done:
+        console.say(str(done))
+        console.result({"part": done.part[0], "of": done.part[1]})
     except BrokenPipeError:
         # The reader of our output (head, less) has left: not an error, and nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -117,6 +144,8 @@ def run(app: typer.Typer, name: str) -> NoReturn:
         if error.errno in reasons:
             _fail(where + reasons[error.errno], 2)
         _fail(f"{where}{error.strerror or error}", 2 if error.errno else 1)
+    except MemoryError:
+        _fail("not enough memory; give fewer --workers, or more memory", 2)
     except Exception as error:
         _fail(f"{type(error).__name__}: {' '.join(str(error).split())} (a fault of evenfooting's own; --debug shows where)", 1)
     sys.exit(0)

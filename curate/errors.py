@@ -13,6 +13,17 @@ class UserError(Exception):
     Commands print it without a traceback and exit with code 2.
     """
 
+    def __init__(self, message: str) -> None:
+        # What a message quotes from a table may hold line ends and a terminal's control codes.
+        super().__init__("".join(c if c.isprintable() else " " for c in message))
+
+
+class Unfinished(UserError):
+    """The work was stopped by something outside what was given, as a worker that was killed.
+
+    What was done is kept: the same command goes on from there.
+    """
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known name was probably meant.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from curate.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 UNKNOWN = "unknown"
@@ -69,22 +70,8 @@ def bin_labels(edges: Sequence[float], *, whole: bool) -> list[str]:
     return [f"under {edges[0]:g}", *middle, f"over {edges[-1]:g}"]
 
 
-def group_order(table: pd.DataFrame, attribute: str, bins: Mapping[str, Sequence[float]]) -> list[str]:
-    """List an attribute's groups in the order in which they are shown, `UNKNOWN` last and only where it occurs.
-
-    Bins come lowest first, empty ones included; categories by number of rows, most first, then by name.
-    """
-    groups = group_of(table, attribute, bins)
-    present = groups.value_counts()
-    if attribute in bins:
-        order = bin_labels(bins[attribute], whole=attribute == "age")
-    else:
-        order = sorted((g for g in present.index if g != UNKNOWN), key=lambda g: (-int(present[g]), str(g)))
-    return [*order, *([UNKNOWN] if UNKNOWN in present.index else [])]
-
-
-def group_of(table: pd.DataFrame, attribute: str, bins: Mapping[str, Sequence[float]]) -> pd.Series:
-    """Give each row's group.
+def group_codes(table: pd.DataFrame, attribute: str, bins: Mapping[str, Sequence[float]]) -> tuple[np.ndarray, list[str]]:
+    """Give each row's group as a number, for tables of many rows.
 
     Args:
         table: a cohort's table.
@@ -92,7 +79,8 @@ def group_of(table: pd.DataFrame, attribute: str, bins: Mapping[str, Sequence[fl
         bins: edges by column; ages are compared in completed years.
 
     Returns:
-        Strings, with `UNKNOWN` where the value is missing; the index is the table's.
+        (n,) int32, and the groups in the order in which they are shown: bins lowest first, empty ones included; categories by
+        number of rows, most first, then by name; `UNKNOWN` last and only where it occurs.
 
     Raises:
         UserError: where there is no such column, or a column to be binned isn't a number.
@@ -106,15 +94,59 @@ def group_of(table: pd.DataFrame, attribute: str, bins: Mapping[str, Sequence[fl
     if attribute not in bins:
         if pd.api.types.is_float_dtype(column) and column.nunique() > 20:
             raise UserError(f"'{attribute}' is a number with {column.nunique()} values: give its groups with --bins {attribute}=EDGE,EDGE")
-        text = column.astype("string").str.strip()
-        return text.mask(text == "").fillna(UNKNOWN).astype(object)
+        codes, values = pd.factorize(column)
+        names = pd.Series(values).astype("string").str.strip().fillna("").to_numpy(dtype=object)
+        return _in_order(codes, [UNKNOWN if name == "" else str(name) for name in names])
     if not pd.api.types.is_numeric_dtype(column):
         raise UserError(f"--bins {attribute}: '{attribute}' is text, not a number")
     edges = list(bins[attribute])
-    values = column.to_numpy(dtype=float, na_value=np.nan)
+    numbers = column.to_numpy(dtype=float, na_value=np.nan)
     if attribute == "age":
-        values = np.floor(values)
-    index = (values >= edges[0]).astype(int) + sum((values > e).astype(int) for e in edges[1:])
-    labels = np.array(bin_labels(edges, whole=attribute == "age"), dtype=object)[index]
-    labels[np.isnan(values)] = UNKNOWN
-    return pd.Series(labels, index=table.index, dtype=object)
+        numbers = np.floor(numbers)
+    index = (numbers >= edges[0]).astype(np.int32)
+    for edge in edges[1:]:
+        index += numbers > edge
+    labels = bin_labels(edges, whole=attribute == "age")
+    missing = np.isnan(numbers)
+    index[missing] = len(labels)
+    return index, [*labels, *([UNKNOWN] if missing.any() else [])]
+
+
+def _in_order(codes: np.ndarray, names: list[str]) -> tuple[np.ndarray, list[str]]:
+    """Put categories into the order of `group_codes`; -1 is unknown, and so is whatever is called so."""
+    import numpy as np
+
+    present = sorted(set(names) - {UNKNOWN})
+    place = {name: i for i, name in enumerate(present)}
+    first = np.array([place.get(name, len(present)) for name in names] + [len(present)], dtype=np.int32)[codes]
+    counts = np.bincount(first, minlength=len(present) + 1)
+    order = sorted(range(len(present)), key=lambda i: (-int(counts[i]), present[i]))
+    rank = np.empty(len(present) + 1, dtype=np.int32)
+    rank[[*order, len(present)]] = np.arange(len(present) + 1)
+    return rank[first], [*(present[i] for i in order), *([UNKNOWN] if counts[-1] else [])]
+
+
+def group_order(table: pd.DataFrame, attribute: str, bins: Mapping[str, Sequence[float]]) -> list[str]:
+    """List an attribute's groups in the order in which they are shown, as `group_codes` gives them."""
+    return group_codes(table, attribute, bins)[1]
+
+
+def group_of(table: pd.DataFrame, attribute: str, bins: Mapping[str, Sequence[float]]) -> pd.Series:
+    """Give each row's group by name.
+
+    Args:
+        table: a cohort's table.
+        attribute: one of its columns.
+        bins: edges by column; ages are compared in completed years.
+
+    Returns:
+        Strings, with `UNKNOWN` where the value is missing; the index is the table's.
+
+    Raises:
+        UserError: as `group_codes`.
+    """
+    import numpy as np
+    import pandas as pd
+
+    codes, names = group_codes(table, attribute, bins)
+    return pd.Series(np.array(names, dtype=object)[codes] if names else [], index=table.index, dtype=object)

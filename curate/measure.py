@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import importlib
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate import console
-from curate.artefacts import begin, partial_of, provenance, read_json, same_or_refuse, sweep, write_json, write_parquet
+from curate.artefacts import begin, discard, provenance, read_json, same_or_refuse, write_json, write_parquet
 from curate.cohort import Cohort, read_cohort
 from curate.errors import UserError, nearest
 from curate.parts import run_parts, slices
@@ -67,17 +66,18 @@ def measure_cohort(
         there = read_json(about_file, "a table of measures")
         same_or_refuse(about_file, there.get("made_by", {}), made_by, advice="remove it to measure again")
         if table_file.exists():
-            shutil.rmtree(partial_of(cohort / "measurements"), ignore_errors=True)
+            discard(cohort / "measurements")
             return there
-        about_file.unlink()  # says complete of a table that is gone
+        about_file.unlink(missing_ok=True)  # says complete of a table that is gone
     if not source.images.is_dir():
         raise UserError(f"{source.images}: the cohort's image folder is missing; put it back, or ingest again with --images")
     table = _measure(source, modality, resolution, workers, made_by, max_bad)
     write_parquet(table_file, table)
     about = {"made_by": made_by, **_summary(table)}
-    sweep(cohort)
+    for left_over in cohort.glob(".measurements.*.tmp"):  # of a process that was killed here
+        left_over.unlink(missing_ok=True)
     write_json(about_file, about)
-    shutil.rmtree(partial_of(cohort / "measurements"), ignore_errors=True)
+    discard(cohort / "measurements")
     return about
 
 

@@ -1,7 +1,7 @@
 """Work in parts: each part is a pure function of its inputs, writes its own result and leaves a done marker.
 
 Issuing the same work again runs only the parts that are missing, so killing it at any moment costs at most the
-parts that were under way. What a part holds never depends on the number of workers.
+parts that were under way. What a part holds depends neither on who does it (`curate.engines`) nor on how many.
 """
 
 from __future__ import annotations
@@ -12,8 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from curate.artefacts import write_json
+from curate.artefacts import canonical_json, writing
 from curate.console import progress
+from curate.engines import PartDone, current
+from curate.errors import Unfinished
+
+Part = tuple[str, int, tuple[Any, ...]]
+Finished = Callable[[str, int, dict[str, Any]], None]
 
 
 def worker_count(workers: int) -> int:
@@ -28,12 +33,13 @@ def slices(total: int, size: int) -> list[tuple[int, int]]:
 
 def run_parts(
     function: Callable[..., dict[str, Any]],
-    parts: Sequence[tuple[str, int, tuple[Any, ...]]],
+    parts: Sequence[Part],
     *,
     markers: Path,
     workers: int,
     label: str,
     unit: str = "images",
+    last: bool = True,
 ) -> list[dict[str, Any]]:
     """Run every part that has no done marker yet.
 
@@ -45,48 +51,93 @@ def run_parts(
         workers: processes; 0 is one a core.
         label: what is being done, for the progress line.
         unit: what the weights count.
+        last: whether no further parts follow. Where some do, and all of these were done before, a task of an array job
+            goes on to them; what stands in between must then bear being done by several tasks at once.
 
     Returns:
         The parts' results in the order of `parts`, those of finished parts read from their markers.
 
     Raises:
+        PartDone: in a task of an array job, when its share is done.
         UserError: as `function` raises it, or where a worker process died.
     """
     markers.mkdir(parents=True, exist_ok=True)
-    todo = [part for part in parts if not (markers / f"{part[0]}.done").exists()]
-    with progress(sum(weight for _, weight, _ in parts), label, unit) as advance:
-        advance(sum(weight for _, weight, _ in parts) - sum(weight for _, weight, _ in todo))
-        if worker_count(workers) == 1 or len(todo) <= 1:
+    engine = current()
+    # Listed, not looked up one by one: a network file system remembers for a while which names it didn't have.
+    there = set(os.listdir(markers))
+    missing = [f"{name}.done" not in there for name, _, _ in parts]
+    share = engine.share(len(parts))
+    todo = [parts[place] for place in share if missing[place]]
+    results: dict[str, dict[str, Any]] = {}
+    with progress(sum(parts[place][1] for place in share), label, unit) as advance:
+        advance(sum(parts[place][1] for place in share if not missing[place]))
+
+        def finished(name: str, weight: int, result: dict[str, Any]) -> None:
+            results[name] = result
+            advance(weight)
+
+        if engine.scheduler is not None and todo:
+            from curate.cluster import run_on_dask
+
+            run_on_dask(engine.scheduler, function, todo, markers, finished)
+        elif worker_count(workers) == 1 or len(todo) <= 1:
             for name, weight, arguments in todo:
-                _run_part(function, name, weight, arguments, markers)
-                advance(weight)
+                finished(name, weight, run_part(function, name, arguments, markers))
         else:
-            _run_in_processes(function, todo, markers, workers, advance)
-    return [json.loads((markers / f"{name}.done").read_text(encoding="utf-8")) for name, _, _ in parts]
+            _run_in_processes(function, todo, markers, workers, finished)
+    if engine.part is not None and (last or any(missing)):
+        raise PartDone(engine.part)
+    return [results[name] if name in results else _read_marker(markers / f"{name}.done") for name, _, _ in parts]
 
 
 def _run_in_processes(
-    function: Callable[..., dict[str, Any]],
-    todo: Sequence[tuple[str, int, tuple[Any, ...]]],
-    markers: Path,
-    workers: int,
-    advance: Callable[[int], None],
+    function: Callable[..., dict[str, Any]], todo: Sequence[Part], markers: Path, workers: int, finished: Finished
 ) -> None:
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    from curate.errors import UserError
-
-    jobs = (delayed(_run_part)(function, name, weight, arguments, markers) for name, weight, arguments in todo)
+    jobs = (delayed(_run_named)(function, markers, *part) for part in todo)
     try:
-        for weight in Parallel(n_jobs=worker_count(workers), return_as="generator_unordered")(jobs):
-            advance(weight)
+        for done in Parallel(n_jobs=worker_count(workers), return_as="generator_unordered")(jobs):
+            finished(*done)
     except TerminatedWorkerError:
-        raise UserError(
+        raise Unfinished(
             "a worker process was killed (often for want of memory); run the same command again, it resumes; --workers 1 needs least"
         ) from None
 
 
-def _run_part(function: Callable[..., dict[str, Any]], name: str, weight: int, arguments: tuple[Any, ...], markers: Path) -> int:
-    write_json(markers / f"{name}.done", function(*arguments))
-    return weight
+def _run_named(
+    function: Callable[..., dict[str, Any]], markers: Path, name: str, weight: int, arguments: tuple[Any, ...]
+) -> tuple[str, int, dict[str, Any]]:
+    return name, weight, run_part(function, name, arguments, markers)
+
+
+def run_part(function: Callable[..., dict[str, Any]], name: str, arguments: tuple[Any, ...], markers: Path) -> dict[str, Any]:
+    """Do one part and leave its done marker.
+
+    Args:
+        function: see `run_parts`.
+        name: the part's.
+        arguments: likewise.
+        markers: folder of the done markers.
+
+    Returns:
+        What the marker holds.
+
+    Raises:
+        Unfinished: where the folder is no longer there.
+        UserError: as `function` raises it.
+    """
+    try:
+        text = canonical_json(function(*arguments))
+        with writing(markers / f"{name}.done", "w") as file:
+            file.write(text)
+    except FileNotFoundError:
+        if markers.exists():
+            raise
+        raise Unfinished(f"{markers}: gone, another process finished or removed it; run the same command again") from None
+    return json.loads(text)
+
+
+def _read_marker(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,37 +1,40 @@
-"""Photographs on disk: whether they decode, how large they are, and two hashes that recognise them again."""
+"""Photographs on disk: whether they decode, how large they are, and what they are in grey."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
-import re
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from curate.likeness import hashes
 
 Image.MAX_IMAGE_PIXELS = 200_000_000  # a decompression bomb is a damaged image, not a crash
 
 
-def perceptual_hash(grey: np.ndarray) -> str:
-    """Hash what a photograph looks like, so that copies saved again or resized nearly agree.
-
-    The signs, against their median, of the 8 x 8 lowest frequencies of the cosine transform of the photograph at
-    32 x 32 pixels (the constant left out of the median).
+def read_grey(data: bytes) -> tuple[np.ndarray, int, int]:
+    """Decode a photograph to its end, upright and in grey, no larger than recognising it needs.
 
     Args:
-        grey: (H, W), uint8.
+        data: an image file.
 
     Returns:
-        64 bits as 16 hexadecimal digits.
+        (H, W) uint8, a JPEG's at a fraction of its size but at least 128 pixels where it has them, and the photograph's
+        full width and height in pixels.
+
+    Raises:
+        OSError: where it can't be decoded; also ValueError, SyntaxError, EOFError, Image.DecompressionBombError.
     """
-    small = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
-    low = cv2.dct(small)[:8, :8].ravel()
-    bits = low > np.median(low[1:])
-    return f"{int(''.join('1' if b else '0' for b in bits), 2):016x}"
+    with Image.open(io.BytesIO(data)) as image:
+        width, height = image.size
+        turned = image.getexif().get(0x0112, 1) != 1
+        image.draft("L", (128, 128))
+        grey = to_eight_bits(image).convert("L")
+        return np.asarray(ImageOps.exif_transpose(grey) if turned else grey), width, height
 
 
 def examine(folder: str, path: str) -> dict[str, Any]:
@@ -42,7 +45,8 @@ def examine(folder: str, path: str) -> dict[str, Any]:
         path: relative to the folder.
 
     Returns:
-        ``sha256``, ``phash``, ``width``, ``height`` (pixels), or ``fault`` (a rule of the ledger) and ``reason``.
+        ``sha256``, ``phash`` and ``fine`` (see `curate.likeness.hashes`), ``width``, ``height`` (pixels); or
+        ``fault`` (a rule of the ledger) and ``reason``.
     """
     full = os.path.join(folder, path)
     root = os.path.realpath(folder)
@@ -56,15 +60,13 @@ def examine(folder: str, path: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         return {"fault": "image-damaged", "reason": getattr(error, "strerror", None) or str(error)}
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-            image.draft("L", (128, 128))  # a JPEG is decoded at an eighth, and still read to its end
-            grey = np.asarray(to_eight_bits(image).convert("L"))
+        grey, width, height = read_grey(data)
     except UnidentifiedImageError:
         return {"fault": "image-damaged", "reason": "not an image"}
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         return {"fault": "image-damaged", "reason": " ".join(str(error).split())}
-    return {"sha256": hashlib.sha256(data).hexdigest(), "phash": perceptual_hash(grey), "width": width, "height": height}
+    phash, fine = hashes(grey)
+    return {"sha256": hashlib.sha256(data).hexdigest(), "phash": phash, "fine": fine, "width": width, "height": height}
 
 
 def to_eight_bits(image: Image.Image) -> Image.Image:
@@ -75,70 +77,3 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
     top = float(values.max()) if values.size else 0.0
     scaled = np.clip(values * (255.0 / top), 0, 255) if top > 0 else np.zeros_like(values)
     return Image.fromarray(np.rint(scaled).astype(np.uint8))
-
-
-def prepare(data: bytes, *, size: int, quality: int) -> tuple[bytes, int, int]:
-    """Make the JPEG that goes into a shard: no metadata but colour, upright, three channels.
-
-    Args:
-        data: an image file.
-        size: pixels along the shorter side after cubic resampling with antialiasing; a smaller image is not enlarged.
-            0 keeps a JPEG's own pixels bit for bit.
-        quality: JPEG quality of what is encoded anew (chroma at half resolution).
-
-    Returns:
-        The JPEG, its width and its height in pixels.
-
-    Raises:
-        OSError: where it can't be decoded.
-    """
-    with Image.open(io.BytesIO(data)) as image:
-        turned = image.getexif().get(0x0112, 1) != 1
-        plain = image.format == "JPEG" and image.mode in ("RGB", "L") and not turned
-        if plain and (size == 0 or min(image.size) <= size):
-            # Its SHA-256 is that of the file that decoded at ingest: no need to decode it again.
-            return strip_jpeg(data), *image.size
-        upright = ImageOps.exif_transpose(to_eight_bits(image)).convert("RGB")
-    if 0 < size < min(upright.size):
-        scale = size / min(upright.size)
-        width, height = (max(1, round(side * scale)) for side in upright.size)
-        upright = upright.resize((width, height), Image.Resampling.BICUBIC)
-    buffer = io.BytesIO()
-    upright.save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue(), *upright.size
-
-
-_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-
-
-def strip_jpeg(data: bytes) -> bytes:
-    """Drop everything from a JPEG that isn't needed to show it: EXIF, XMP, IPTC, comments, bytes after its end.
-
-    Pixels are untouched. Kept are the JFIF header, the colour profile and Adobe's colour transform.
-
-    Raises:
-        OSError: where the file's structure is broken.
-    """
-    if data[:2] != b"\xff\xd8":
-        raise OSError("not a JPEG")
-    kept, position = [b"\xff\xd8"], 2
-    while position + 4 <= len(data):
-        if data[position] != 0xFF:
-            raise OSError("broken JPEG structure")
-        marker = data[position + 1]
-        if marker == 0xFF:  # a fill byte
-            position += 1
-            continue
-        if marker == 0xD9:
-            break
-        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        segment = data[position:end]
-        if marker == 0xDA:  # a scan: its header, then coded data up to the next marker
-            found = _MARKER.search(data, end)
-            end = found.start() if found else len(data)
-            segment = data[position:end]
-        private = 0xE1 <= marker <= 0xEF and marker != 0xEE and not (marker == 0xE2 and segment[4:16] == b"ICC_PROFILE\0")
-        if not private and marker != 0xFE:
-            kept.append(segment)
-        position = end
-    return b"".join([*kept, b"\xff\xd9"])

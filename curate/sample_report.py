@@ -9,6 +9,8 @@ from typing import Any
 from curate import console
 
 _WIDTH = 28
+_MOST_ROWS = 40
+_VISIBLE = 0.005  # a residual in shares that is worth a line
 
 
 def show(about: dict[str, Any], out: Path, *, dry_run: bool) -> None:
@@ -17,7 +19,7 @@ def show(about: dict[str, Any], out: Path, *, dry_run: bool) -> None:
     Args:
         about: the contents of ``sample.json``.
         out: the shard set folder.
-        dry_run: whether nothing was written.
+        dry_run: whether no shards were written.
     """
     gates = [(g["title"], g["images"], g["patients"], g["removed_images"] or None) for g in about["gates"]]
     console.table(("gate", "images", "patients", "removed"), gates, title="what each gate kept")
@@ -25,15 +27,19 @@ def show(about: dict[str, Any], out: Path, *, dry_run: bool) -> None:
     for line in costs:
         console.say("  " + line)
     if about["allocation"]:
-        _show_allocation(about["allocation"])
+        _show_strata(about)
         before, after = about["measures"]["before"], about["measures"]["after"]
         rows = [(name.replace("_", " "), before[name], after[name]) for name in after]
         console.table(("balance", "available", "drawn"), rows, title="\nhow even it is")
+        for attribute, both in about["measures_by"].items():
+            names = ("normalised_entropy", "total_variation")
+            by = ", ".join(f"{n.replace('_', ' ')} {_number(both['before'][n])} to {_number(both['after'][n])}" for n in names)
+            console.say(f"  {attribute} alone: {by}")
         _suggest(about)
     held = about["heldout"]
     console.say(f"\nheld out: {held['patients']:,} patients, {held['images']:,} images")
     if dry_run:
-        console.say(f"dry run: would draw {about['images']:,} images of {about['patients']:,} patients; nothing was written")
+        console.say(f"dry run: would draw {about['images']:,} images of {about['patients']:,} patients; no shards were written")
     elif about.get("done_before"):
         console.say(f"{out}: already made by this command, nothing to do")
     else:
@@ -41,15 +47,35 @@ def show(about: dict[str, Any], out: Path, *, dry_run: bool) -> None:
         console.say(f"{out}: {about['images']:,} images of {about['patients']:,} patients in {about['shards']} shard(s), {size:,.1f} MB")
 
 
-def _show_allocation(allocation: list[dict[str, Any]]) -> None:
-    most = max(row["available"] for row in allocation) or 1
-    rows = []
-    for row in allocation:
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _show_strata(about: dict[str, Any]) -> None:
+    """Show the strata; where each column's own shares are met, those first and of the combinations the largest."""
+    allocation, strata = about["allocation"], about["strata"]
+    rows = [(", ".join(str(g) for g in row["stratum"].values()), row) for row in allocation]
+    if len(about["balance"]) > 1:
+        how = "combinations of groups are the strata" if strata["kind"] == "joint" else "each column's own shares are met"
+        console.say(f"\n{how}: {strata['why']}")
+        _show_bars([(f"{row['attribute']}: {row['group']}", row) for row in about["marginals"]], "by column")
+    if strata["kind"] == "marginal":
+        if strata["residual"] > _VISIBLE:
+            console.say(f"  empty combinations keep the shares from being met together: off by up to {100 * strata['residual']:.1f} points")
+        for attribute, groups in strata["unreachable"].items():
+            console.say(f"  nothing available of {attribute} {', '.join(groups)}")
+    shown = rows if len(rows) <= _MOST_ROWS else sorted(rows, key=lambda r: -r[1]["available"])[:_MOST_ROWS]
+    _show_bars(shown, "allocation" if len(shown) == len(rows) else f"allocation, the {len(shown)} largest of {len(rows):,} combinations")
+
+
+def _show_bars(rows: list[tuple[str, dict[str, Any]]], title: str) -> None:
+    most = max(row["available"] for _, row in rows) or 1
+    cells = []
+    for name, row in rows:
         drawn = round(_WIDTH * row["allocated"] / most)
         rest = max(round(_WIDTH * row["available"] / most) - drawn, 0)
-        name = ", ".join(str(g) for g in row["stratum"].values())
-        rows.append((name, row["available"], row["target"], row["allocated"], row["shortfall"] or None, "█" * drawn + "░" * rest))
-    console.table(("stratum", "available", "target", "drawn", "short by", "█ drawn ░ left"), rows, title="\nallocation")
+        cells.append((name, row["available"], row["target"], row["allocated"], row["shortfall"] or None, "█" * drawn + "░" * rest))
+    console.table(("stratum", "available", "target", "drawn", "short by", "█ drawn ░ left"), cells, title="\n" + title)
 
 
 def _costs(gates: list[dict[str, Any]]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from curate import console
-from curate.command import Bins, CohortDir, Debug, Json, Quiet, Seed, ShardsDir, Workers, new_app
+from curate.command import Bins, CohortDir, Debug, Json, Part, Quiet, Scheduler, Seed, ShardsDir, Workers, new_app
 
 app = new_app("Measure whom a model serves, and how sure we are.")
 
@@ -37,6 +37,8 @@ def run_command(
     seed: Seed = 0,
     replicates: Replicates = 1000,
     workers: Workers = 0,
+    scheduler: Scheduler = None,
+    part: Part = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate import Cohort, UserError, begin, finish, provenance, read_cohort, read_json, run_parts, write_parquet
+from curate import Cohort, PartDone, UserError, begin, finish, provenance, read_cohort, read_json, run_parts, write_parquet
 from evaluate.features import POOLING, VIEW, Loader, Model, extract_features, load_features_model
 from evaluate.labelled import LabelledImages, label_images, plan_task
 from evaluate.overlap import check_pretraining
@@ -189,8 +189,14 @@ def _predictions(
     cells.mkdir(exist_ok=True)
     write_parquet(folder / "images.parquet", images.reset_index()[["image_id", "sha256"]])
     paths = [cohort.images / path for path in images["path"]]
+    share_done = None
     for model in models:
-        extract_features(model, paths, folder, workers=workers, loader=loader)
+        try:
+            extract_features(model, paths, folder, workers=workers, loader=loader)
+        except PartDone as done:  # a task of an array job has a share of every model's images
+            share_done = done
+    if share_done:
+        raise share_done
     parts = []
     for task in tasks:
         rows = sets[task.name].rows

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,3 +16,16 @@ def run(room: str, *arguments: object, cwd: Path) -> str:
     done = subprocess.run([sys.executable, "-m", room, *map(str, arguments)], cwd=cwd, check=False, capture_output=True, text=True)
     assert done.returncode == 0, f"{room} {' '.join(map(str, arguments))}\n{done.stderr}"
     return done.stdout
+
+
+def command_line(room: str, folder: str, *arguments: str) -> None:
+    """Be the command, in a process of its own and at the head of its group: what a forked child does to be killed at work."""
+    from curate.command import run as run_command
+
+    os.setsid()
+    os.chdir(folder)
+    sys.argv = [room, *arguments]
+    try:
+        run_command(importlib.import_module(f"{room}.cli").app, room)
+    except SystemExit as done:
+        os._exit(int(done.code or 0))  # a forked child doesn't call what joblib's worker threads wait for at the end

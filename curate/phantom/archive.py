@@ -139,7 +139,8 @@ def _simulate_part(folder: Path, site: Site, first: int, stop: int, size: int, s
                 files, row = simulate_photo(photo, size, seed)
                 for name, data in files.items():
                     # Not synced file by file: an interrupted part is drawn again as a whole.
-                    (folder / name).write_bytes(data)
+                    with writing(folder / name, durable=False) as file:
+                        file.write(data)
                 rows.append(row)
         return {"rows": rows}
     finally:
