@@ -15,6 +15,7 @@ import os
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -254,10 +255,13 @@ def _is_foreign(partial: Path, name: str) -> bool:
     """Say whether a folder holds files, but not those with which the making of this artefact begins or ends."""
     if not partial.is_dir():
         return partial.exists()
-    for _ in range(2):  # a folder that another process is just beginning may be listed without its first file
+    for _ in range(4):  # a listing can miss a file that another process is just replacing
         names = os.listdir(partial)
-        if "specification.json" in names or name in names or all(n == lock.NAME or n.endswith(".tmp") for n in names):
+        if all(n == lock.NAME or n.endswith(".tmp") for n in names):
             return False
+        if {"specification.json", name} & set(names) or (partial / "specification.json").exists() or (partial / name).exists():
+            return False
+        time.sleep(0.1)
     return True
 
 

@@ -177,7 +177,7 @@ def _check(
         broken = sum(cleaned.ledger.counts().get(rule, 0) for rule in ("image-missing", "image-damaged"))
         if broken > specification["max_bad"] * len(table):
             cleaned.problems.append(
-                f"{broken:,} of {len(table):,} images are missing or damaged ({100 * broken / len(table):.2g} %), "
+                f"{broken:,} of {len(table):,} images are missing or damaged ({100 * broken / len(table):.3g} %), "
                 f"more than --max-bad {100 * specification['max_bad']:g}%"
             )
         table = _refuse(unlimited, cleaned)

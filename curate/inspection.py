@@ -97,7 +97,7 @@ def examine_all(table: pd.DataFrame, root: Path, partial: Path, ledger: Ledger, 
     broken = bad[bad["fault"].isin(["image-missing", "image-damaged"])]
     if len(broken) > max_bad * len(table):
         first = broken.index[0]
-        share = f"{100 * len(broken) / len(table):.2g} %"
+        share = f"{100 * len(broken) / len(table):.3g} %"
         raise UserError(
             f"{len(broken):,} of {len(table):,} images are missing or damaged ({share}), more than --max-bad {100 * max_bad:g}%; "
             f"first: row {ledger.row(first)}, {table.loc[first, 'path']} ({broken.loc[first, 'reason']})"

@@ -151,8 +151,7 @@ def _shape(made: Rendered) -> str:
 
 def _photograph(images: str, path: str, sha256: str, form: Form) -> Rendered:
     try:
-        with open(os.path.join(images, path), "rb", buffering=0) as file:
-            data = file.read()
+        data = _read(os.path.join(images, path))
     except FileNotFoundError:
         raise UserError(f"{path}: gone since it was ingested; ingest again") from None
     if hashlib.sha256(data).hexdigest() != sha256:
@@ -161,6 +160,18 @@ def _photograph(images: str, path: str, sha256: str, form: Form) -> Rendered:
         return render(data, size=form.size, quality=form.quality, crop=form.crop)
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{path}: cannot be decoded ({' '.join(str(error).split())}); ingest again") from None
+
+
+def _read(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        size = os.fstat(descriptor).st_size
+        data = os.read(descriptor, size + 1)
+        while len(data) != size and (more := os.read(descriptor, 1 << 24)):
+            data += more
+    finally:
+        os.close(descriptor)
+    return data
 
 
 class _Tar:

@@ -105,16 +105,10 @@ def kill(process: multiprocessing.process.BaseProcess) -> bool:
 @pytest.mark.parametrize(
     ("name", "workers", "kills"),
     [
-        ("simulate", 1, 8),
-        ("simulate", 2, 5),
-        ("ingest", 1, 8),
-        ("ingest", 2, 5),
-        ("measure", 1, 8),
-        ("measure", 2, 5),
-        ("sample", 1, 8),
-        ("sample", 2, 5),
+        ("simulate", 1, 8), ("ingest", 1, 12), ("measure", 1, 8), ("sample", 1, 12),
+        ("simulate", 2, 3), ("ingest", 2, 3), ("measure", 2, 3), ("sample", 2, 3),
     ],
-)
+)  # fmt: skip
 def test_killed_at_any_moment_the_same_command_gives_the_same_bytes(
     launch: Callable[..., Any], undisturbed: Path, tmp_path: Path, name: str, workers: int, kills: int
 ) -> None:
@@ -149,7 +143,7 @@ def test_killed_at_any_moment_the_same_command_gives_the_same_bytes(
 
 
 def test_a_worker_that_is_killed_is_one_line_and_the_same_command_resumes(undisturbed: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "curate", *SIMULATE, "--patients", "120", "--workers", "2", "--quiet"]
+    command = [sys.executable, "-m", "curate", *SIMULATE, "--patients", "72", "--workers", "2", "--quiet"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     parts = tmp_path / "archive.partial" / "parts"
     while not list(parts.glob("*.done")):
@@ -162,9 +156,9 @@ def test_a_worker_that_is_killed_is_one_line_and_the_same_command_resumes(undist
         "error: a worker process was killed (often for want of memory); run the same command again, it resumes; --workers 1 needs least\n"
     )
     done = {p.name: p.stat().st_mtime_ns for p in parts.glob("*.done")}
-    assert 0 < len(done) < 6
+    assert 0 < len(done) < 4
     subprocess.run(command, cwd=tmp_path, check=True)
-    whole = [sys.executable, "-m", "curate", *SIMULATE, "--patients", "120", "--workers", "1", "--quiet"]
+    whole = [sys.executable, "-m", "curate", *SIMULATE, "--patients", "72", "--workers", "1", "--quiet"]
     (tmp_path / "whole").mkdir()
     subprocess.run(whole, cwd=tmp_path / "whole", check=True)
     assert contents(tmp_path / "archive") == contents(tmp_path / "whole" / "archive")
@@ -234,7 +228,7 @@ def test_on_a_full_disk_the_command_stops_in_one_line_and_resumes_when_there_is_
         assert contents(small / step.made) == contents(undisturbed / step.kept)
         assert not list(small.rglob("*.partial"))
     finally:
-        subprocess.run(["umount", str(small)], check=True)
+        subprocess.run(["umount", "--lazy", str(small)], check=True)  # worker processes may take a moment to leave
 
 
 def failure(make: Callable[[Path], None], folder: Path) -> OSError | None:
@@ -290,20 +284,22 @@ def test_a_disk_that_is_full_at_any_write_leaves_nothing_half_written(
 
 def test_a_second_command_on_the_same_folder_waits_its_turn(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "curate", *SIMULATE, "--patients", "60", "--workers", "1"]
-    for others in ((), ("--part", "1/2")):
-        first = subprocess.Popen([*command, *others], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while not (tmp_path / "archive.partial" / "parts").exists():
+    for number, others in enumerate(((), ("--part", "1/2"))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        first = subprocess.Popen([*command, *others], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not (folder / "archive.partial" / "specification.json").exists():
             time.sleep(0.01)
             assert first.poll() is None
-        second = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+        second = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
         assert second.returncode == 2
         assert second.stderr == (
             "error: archive.partial: another process is at work on it; wait until it has ended, then run the same command again\n"
         )
         first.kill()
         first.wait()
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    assert [p.name for p in tmp_path.iterdir()] == ["archive"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    assert [p.name for p in folder.iterdir()] == ["archive"]
 
 
 def test_tasks_that_begin_at_the_same_moment_all_find_the_same_folder(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 import openpyxl
 import pandas as pd
 import pytest
-from forms import as_dicom, as_excel, as_json_lines, as_parquet, data_set, dataset_of, fill, save_dicom
 
 from archives import draw_photograph, people
 from curate.cli import app
 from curate.command import run
+from forms import as_dicom, as_excel, as_json_lines, as_parquet, data_set, dataset_of, fill, save_dicom
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
 NEEDS = {"hf:OWNER": "the network", "db.hospital.example": "a server"}

@@ -22,7 +22,7 @@ from curate.errors import UserError
 from curate.ingest import ingest
 from curate.ledger import REFUSING, RULES
 
-SETTINGS = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+SETTINGS = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 PEOPLE = 6
 FILES = [f"{person:03d}_{eye}.jpg" for person in range(PEOPLE) for eye in ("left", "right")]
 
@@ -57,17 +57,22 @@ NASTY = [
 ]
 MISSING = ["", " ", "NA", "n/a", "Not Stated", "NR", "NK", "U", "9", "99", "#N/A", "unknown", "-"]
 words = st.sampled_from
-hostile = st.one_of(st.text(st.characters(exclude_categories=["Cs"]), max_size=12), words(NASTY))
+hostile = st.one_of(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12), words(NASTY))
 
 
-def mostly(clean: list[str], *dirt: str) -> st.SearchStrategy[str]:
-    return st.one_of(words(clean), words(clean), words(clean), words(clean), words(MISSING), hostile, words([*MISSING, *dirt]))
+letters = st.text(st.characters(categories=["Lu", "Ll", "Lo"]), min_size=2, max_size=6)
+AMBIGUOUS = {"sex": ["1", "0", "2.0", "01", "T", "h", "-0"], "eye": ["2", "1.0"], "exam_date": ["03/04/2020"], "age": ["old"]}
+
+
+def mostly(clean: list[str], *dirt: str, odd: st.SearchStrategy[str] = hostile) -> st.SearchStrategy[str]:
+    dirty = st.one_of(words(MISSING), odd, words([*MISSING, *dirt]))
+    return st.integers(0, 5).flatmap(lambda n: dirty if n == 5 else words(clean))
 
 
 CELLS = {
     "age": mostly(["34", "57", "68", "80"], "-9", "0", "1", "120", "999", "1950", "90+", "045Y", "61 years", "6 m", *SINGLE),
-    "sex": mostly(["female", "male"], "F", "M", "W", "Woman", "other", "1", "0", "2.0", "01", "T", "h", *SINGLE),
-    "eye": mostly(["left", "right"], "OD", "OS", "RE", "LE", "R", "l", "OU", "2", *SINGLE),
+    "sex": mostly(["female", "male"], "F", "M", "W", "Woman", "other", *SINGLE, odd=letters),
+    "eye": mostly(["left", "right"], "OD", "OS", "RE", "LE", "R", "l", "OU", *SINGLE, odd=letters),
     "exam_date": mostly(
         ["2020-01-15", "2021-06-30", "2022-12-01"], "1900-01-01", "15/03/2020", "20200315", "9999-12-31", "2020-02-31", "2020-03-15T10:00"
     ),
@@ -94,31 +99,36 @@ class Manifest:
 
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
-    count = draw(st.integers(1, 12))
-    columns = [c for c in CELLS if draw(st.integers(0, 9)) > 0]
+    count = draw(st.one_of(st.integers(6, 12), st.integers(1, 12)))
+    columns = [c for c in CELLS if draw(st.integers(0, 9)) < 9]
     hidden = set()
     rows: list[dict[str, str]] = []
     for number in range(count):
         file = FILES[number % len(FILES)]
         row = {"row_number": str(number + 2), "image_file": file, "patient_id": file[:3]}
-        if draw(st.integers(0, 7)) == 0:
+        if draw(st.integers(0, 7)) == 7:
             row["image_file"] = draw(st.one_of(words(PATH_DIRT), words(FILES), hostile))
-        if draw(st.integers(0, 7)) == 0:
+        if draw(st.integers(0, 7)) == 7:
             row["patient_id"] = draw(st.one_of(words(PATIENT_DIRT), hostile))
         row |= {c: draw(CELLS[c]) for c in columns}
         rows.append(row)
+    if draw(st.integers(0, 5)) == 5:
+        column = draw(words(sorted(AMBIGUOUS)))
+        for row in rows:
+            if column in row and draw(st.booleans()):
+                row[column] = draw(words(AMBIGUOUS[column]))
     if draw(st.booleans()):
         kind = draw(words(sorted(IDENTIFIERS)))
         name = draw(words({"birth": ["date_of_birth", "DOB"]}.get(kind, ["field 7", "contact", "notes"])))
         for number, row in enumerate(rows):
             row[name] = IDENTIFIERS[kind][number // 2 % PEOPLE]
         hidden |= {row[name] for row in rows}
-    if draw(st.integers(0, 9)) == 0:
+    if draw(st.integers(0, 9)) == 9:
         rows[draw(st.integers(0, count - 1))]["patient_id" if draw(st.booleans()) else "image_file"] = ""
     header = list(rows[0])
-    for at in draw(st.lists(st.integers(0, len(header) - 1), max_size=2)):
+    for at in draw(st.lists(st.integers(0, len(header) - 1), max_size=2)) if draw(st.integers(0, 2)) == 2 else []:
         if header[at] not in ("row_number",):
-            header[at] = draw(words([header[at].upper(), f" {header[at]} ", header[at].replace("_", " "), "", "Age", "a\nb", "Größe"]))
+            header[at] = draw(words([header[at].upper(), f" {header[at]} ", header[at].replace("_", "-"), "", "GRADE", "a\nb", "Größe"]))
     hidden |= {cell for row in rows for c, cell in row.items() if c in CELLS and cell in SINGLE}
     return Manifest(header, [list(row.values()) for row in rows], hidden)
 
@@ -211,7 +221,7 @@ def test_a_manifest_becomes_a_clean_cohort_or_one_line(pictures: Path, manifest:
         check_every_row(out, manifest)
 
 
-@settings(SETTINGS, max_examples=40)
+@settings(SETTINGS, max_examples=30)
 @given(manifest=manifests())
 def test_checking_finds_what_ingesting_finds_and_writes_nothing(pictures: Path, manifest: Manifest) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -231,7 +241,7 @@ def test_checking_finds_what_ingesting_finds_and_writes_nothing(pictures: Path, 
         assert {k: checked[k] for k in ("counts", "rules", "missing")} == {k: made[k] for k in ("counts", "rules", "missing")}
 
 
-@settings(SETTINGS, max_examples=60)
+@settings(SETTINGS, max_examples=50)
 @given(
     rows=st.lists(
         st.fixed_dictionaries(
@@ -267,7 +277,7 @@ def test_a_wide_table_gives_every_eye_a_row(pictures: Path, rows: list[dict[str,
         assert set(read_cohort(out).ledger()["row"]) <= set(range(1, len(rows) + 2))
 
 
-@settings(SETTINGS, max_examples=6)
+@settings(SETTINGS, max_examples=4)
 @given(manifest=manifests())
 def test_the_command_leaves_with_0_or_2_and_no_traceback(pictures: Path, manifest: Manifest) -> None:
     with tempfile.TemporaryDirectory() as folder:

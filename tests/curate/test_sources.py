@@ -17,7 +17,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from forms import as_excel, as_json_lines, as_parquet, dataset_of
 
 from archives import draw_photograph, people
 from commands import run
@@ -25,6 +24,7 @@ from curate.cohort import read_cohort
 from curate.errors import UserError
 from curate.ingest import ingest
 from curate.manifest import read_source
+from forms import as_excel, as_json_lines, as_parquet, dataset_of
 
 Archive = Callable[..., Path]
 COMPARED = ["image_id", "patient_id", "laterality", "acquired_on", "age", "sex", "ethnicity", "device", "site", "sha256"]

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from forms import fill
 
 from archives import people
 from commands import run
@@ -26,6 +25,7 @@ from curate.errors import UserError
 from curate.ingest import ingest
 from curate.manifest import read_source
 from curate.redaction import redact
+from forms import fill
 
 Archive = Callable[..., Path]
 COMPARED = ["image_id", "patient_id", "laterality", "acquired_on", "age", "sex", "ethnicity", "device", "site", "sha256"]

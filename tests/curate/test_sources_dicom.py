@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from forms import JPEG_BASELINE, as_dicom, data_set
-from forms import save_dicom as save
 from PIL import Image
 
 from archives import draw_photograph, people
@@ -20,6 +18,8 @@ from curate.cohort import read_cohort
 from curate.errors import UserError
 from curate.ingest import ingest
 from curate.manifest import Source, read_source
+from forms import JPEG_BASELINE, as_dicom, data_set
+from forms import save_dicom as save
 
 pydicom = pytest.importorskip("pydicom")
 from pydicom import Dataset  # noqa: E402

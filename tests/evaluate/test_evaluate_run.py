@@ -14,7 +14,7 @@ import pytest
 import torch
 from grading_task import TASK
 
-from curate import UserError, sha256_file, write_json
+from curate import PartDone, UserError, engine, sha256_file, write_json
 from evaluate.features import Loader
 from evaluate.run import evaluate_models, finished_runs, parse_models
 from evaluate.task import read_task
@@ -128,6 +128,18 @@ def test_the_same_command_again_does_nothing(finished: Path, cohort: Path, monke
 
 def test_another_number_of_workers_gives_the_same_bytes(finished: Path, cohort: Path, tmp_path: Path) -> None:
     out = run(cohort, finished.parent / "dr.yaml", tmp_path / "evaluation", workers=2)
+    assert digests(out) == digests(finished)
+
+
+def test_an_array_job_does_the_features_and_a_final_run_gives_the_same_bytes(
+    finished: Path, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "evaluation"
+    for task in (1, 2):
+        with engine(part=(task, 2)), pytest.raises(PartDone):
+            run(cohort, finished.parent / "dr.yaml", out)
+    monkeypatch.setattr("evaluate.features._extract_part", lambda *_: pytest.fail("features again"))
+    run(cohort, finished.parent / "dr.yaml", out)
     assert digests(out) == digests(finished)
 
 
