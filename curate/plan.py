@@ -7,6 +7,7 @@ ten million rows fit into a few gigabytes.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,8 +75,11 @@ def make_plan(cohort: Cohort, request: SampleRequest, measurements: pd.DataFrame
             raise UserError(f"the cohort has no column '{column}'{nearest(column, map(str, table.columns))}")
     defaults = [a for a in DEFAULT_ATTRIBUTES if a in table.columns and table[a].notna().any()]
     shown = dict.fromkeys((*request.balance, *defaults))
-    groups = {a: group_codes(table, a, bins) for a in shown}
-    patient, people = pd.factorize(table["patient_id"])
+    with ThreadPoolExecutor(2) as pool:  # long columns of text, read outside Python's lock
+        factorized = pool.submit(pd.factorize, table["patient_id"])
+        hashed = pool.submit(stable_hash, table["image_id"], request.seed)
+        groups = {a: group_codes(table, a, bins) for a in shown}
+        (patient, people), identity = factorized.result(), hashed.result()
     patient = patient.astype(np.int32)
     pairs = _Pairs(cohort, table)
     component = link(len(people), patient[pairs.first], patient[pairs.second])
@@ -99,7 +103,7 @@ def make_plan(cohort: Cohort, request: SampleRequest, measurements: pd.DataFrame
     alive &= ~held
     log.note("holdout", f"Patients not held out (share held out {request.holdout:g})", alive)
     rows = np.flatnonzero(alive)
-    identity = stable_hash(table["image_id"] if len(rows) == len(table) else table["image_id"].iloc[rows], request.seed)
+    identity = identity[rows]
     if request.per_patient:
         few = place_within(patient[rows], rank_for(identity, "per-patient")) < request.per_patient
         alive[rows[~few]] = False
@@ -206,20 +210,24 @@ class _GateLog:
 
     def note(self, gate: str, title: str, alive: np.ndarray) -> None:
         before = self.gates[-1]
-        patient = self.patient[alive]
-        images, patients = len(patient), int(np.count_nonzero(np.bincount(patient, minlength=1)))
+        rows = int(np.count_nonzero(alive))
+        if len(self.gates) > 1 and rows == before["images"]:  # a gate only ever closes: nobody was lost
+            self.gates.append({**before, "gate": gate, "title": title, "removed_images": 0, "removed_patients": 0})
+            return
+        patient = self.patient if rows == len(alive) else self.patient[alive]
+        patients = int(np.count_nonzero(np.bincount(patient, minlength=1)))
         by: dict[str, Any] = {}
         for attribute, (codes, names) in self.groups.items():
-            own = codes[alive]
+            own = codes if rows == len(alive) else codes[alive]
             counts, persons = np.bincount(own, minlength=len(names)), count_patients(patient, own, len(names), self.people)
             by[attribute] = {g: {"images": int(i), "patients": int(p)} for g, i, p in zip(names, counts, persons, strict=True)}
         self.gates.append(
             {
                 "gate": gate,
                 "title": title,
-                "images": images,
+                "images": rows,
                 "patients": patients,
-                "removed_images": before["images"] - images,
+                "removed_images": before["images"] - rows,
                 "removed_patients": (before["patients"] - patients) if before["patients"] is not None else 0,
                 "by": by,
             }
