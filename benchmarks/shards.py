@@ -105,10 +105,12 @@ def compare(title: str, contenders: dict[str, Callable[[], int]], reference: str
     print("CPU time an image, microseconds (median): " + "; ".join(f"{name} {np.median(v[1:]):,.0f}" for name, v in spent.items()) + "\n")
 
 
-def sampling(work: Path, kind: str, count: int, pixels: int, workers: int, *, crop: bool = False) -> Callable[[], int]:
+def sampling(
+    work: Path, kind: str, count: int, pixels: int, workers: int, *, crop: bool = False, checksum: str = "md5"
+) -> Callable[[], int]:
     def run() -> int:
         shutil.rmtree(work / "shards", ignore_errors=True)
-        request = SampleRequest(balance=(), holdout=0.0, size=pixels, shard_images=-(-count // SHARDS), crop=crop)
+        request = SampleRequest(balance=(), holdout=0.0, size=pixels, shard_images=-(-count // SHARDS), crop=crop, checksum=checksum)
         return int(sample_cohort(work / kind / "cohort", request, out=work / "shards", workers=workers)["images"])
 
     return run
@@ -136,6 +138,7 @@ def pass_through(work: Path, kind: str, paths: list[Path]) -> None:
         return run
 
     contenders = {
+        "curate sample --size 0 --checksum crc32, 2 workers": sampling(work, kind, count, 0, 2, checksum="crc32"),
         "curate sample --size 0, 2 workers": sampling(work, kind, count, 0, 2),
         "curate sample --size 0, 1 worker": sampling(work, kind, count, 0, 1),
         "webdataset.ShardWriter": shard_writer,

@@ -161,6 +161,7 @@ def sample(
     modality: Annotated[str, typer.Option(help="What the images are, for --crop: retina, or generic (borders of one colour).")] = "retina",
     jpeg_quality: Annotated[int, typer.Option(min=50, max=100, help="Of photographs that are encoded anew.")] = 92,
     shard_images: Annotated[int, typer.Option(min=1, help="At most so many images a shard.")] = 8192,
+    checksum: Annotated[str, typer.Option(help="Of the tars: md5, as wids names it, or crc32, which is written faster.")] = "md5",
     embed_metadata: Annotated[str, typer.Option(help="Columns to write into the shards, as age,sex; none by default.")] = "",
     salt: Annotated[Path | None, typer.Option(help="File with a secret that makes the keys; one is derived by default.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and write no shards.")] = False,
@@ -180,17 +181,14 @@ def sample(
     debug: Debug = False,
 ) -> None:
     """Draw a balanced, leak-free sample and write it as WebDataset shards."""
-    from curate.crop import check_modality
     from curate.sample import SampleRequest, how_many, sample_cohort
     from curate.sample_report import show
 
-    if crop:
-        check_modality(modality)
     request = SampleRequest(
         balance=_columns(balance), images=how_many(images), target=target, strata=strata, exclude=tuple(exclude or ()),
         per_patient=per_patient, holdout=holdout, quality=quality, unknown=unknown,
         size=size, crop=crop, modality=modality, jpeg_quality=jpeg_quality,
-        shard_images=shard_images, embed_metadata=_columns(embed_metadata), bins=tuple(bins or ()),
+        shard_images=shard_images, checksum=checksum, embed_metadata=_columns(embed_metadata), bins=tuple(bins or ()),
         name=name, seed=seed,
     )  # fmt: skip
     about = sample_cohort(cohort, request, out=out, salt=salt, dry_run=dry_run, picture=picture, workers=workers)

@@ -27,6 +27,7 @@ from curate.shard_index import (
     INDEX,
     KEYS,
     Columns,
+    checksum_of,
     listing,
     read_part,
     read_pieces,
@@ -37,6 +38,7 @@ from curate.shard_index import (
     write_table,
 )
 from curate.shard_writer import pseudonym
+from curate.tars import CHECKSUMS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,12 +74,13 @@ def repair_shards(folder: Path, cohort_folder: Path, *, workers: int = 0) -> dic
         check_modality(about["made_by"]["specification"]["modality"])
     work = _workplace(folder, about)
     names = [shard_name(n) for n in range(about["shards"])]
-    recorded = _recorded(folder)
-    state = _survey(folder, work, names, workers)
-    doubtful = [n for n, s in enumerate(state) if s["md5"] is None or s["md5"] != recorded.get(names[n])]
+    checksum = checksum_of(about)
+    recorded = _recorded(folder, CHECKSUMS[checksum])
+    state = _survey(folder, work, names, checksum, workers)
+    doubtful = [n for n, s in enumerate(state) if s["checksum"] is None or s["checksum"] != recorded.get(names[n])]
     built = _rebuild(about, cohort, who, doubtful, work, workers)
     # What was built again and is the same was good: only its record was not.
-    damaged = [n for n in doubtful if built[n]["md5"] != state[n]["md5"]]
+    damaged = [n for n in doubtful if built[n]["checksum"] != state[n]["checksum"]]
     parts = [work / ("parts" if n in built else "survey") / f"{name}.index" for n, name in enumerate(names)]
     for n in damaged:
         _refuse_others(folder, names[n], built[n], read_part(parts[n]), recorded, about)
@@ -129,40 +132,41 @@ def _workplace(folder: Path, about: dict[str, Any]) -> Path:
     return work
 
 
-def _recorded(folder: Path) -> dict[str, str]:
+def _recorded(folder: Path, field: str) -> dict[str, str]:
     """Read every shard's checksum from ``shards.json``, as far as it can be read."""
     try:
         entries = read_json(folder / "shards.json", "a shard set's index").get("shardlist")
     except UserError:
         return {}
     entries = entries if isinstance(entries, list) else []
-    return {e["url"]: e["md5sum"] for e in entries if isinstance(e, dict) and isinstance(e.get("url"), str) and "md5sum" in e}
+    return {e["url"]: e[field] for e in entries if isinstance(e, dict) and isinstance(e.get("url"), str) and field in e}
 
 
-def survey_shard(folder: str, name: str, to: Path) -> dict[str, Any]:
+def survey_shard(folder: str, name: str, to: Path, checksum: str) -> dict[str, Any]:
     """Read a tar as it is and write down its part of the index.
 
     Args:
         folder: the shard set.
         name: the shard's file name.
         to: where its part of the index goes.
+        checksum: the kind that the set has.
 
     Returns:
-        ``md5`` (None where there is no tar that can be read to its end), ``images``, ``bytes``.
+        ``checksum`` (None where there is no tar that can be read to its end), ``images``, ``bytes``.
     """
     try:
-        found = read_shard(Path(folder) / name, name, None)
+        found = read_shard(Path(folder) / name, name, None, checksum)
     except OSError:
-        return {"md5": None, "images": 0, "bytes": 0}
+        return {"checksum": None, "images": 0, "bytes": 0}
     write_part(to, found.rows)
-    return {"md5": found.md5 if found.complete else None, "images": len(found.rows["key"]), "bytes": found.bytes}
+    return {"checksum": found.checksum if found.complete else None, "images": len(found.rows["key"]), "bytes": found.bytes}
 
 
-def _survey(folder: Path, work: Path, names: list[str], workers: int) -> list[dict[str, Any]]:
+def _survey(folder: Path, work: Path, names: list[str], checksum: str, workers: int) -> list[dict[str, Any]]:
     place = work / "survey"
     shutil.rmtree(place, ignore_errors=True)  # what an interrupted repair saw may have changed since
     place.mkdir()
-    jobs = [(name, 1, (str(folder), name, place / f"{name}.index")) for name in names]
+    jobs = [(name, 1, (str(folder), name, place / f"{name}.index", checksum)) for name in names]
     return run_parts(survey_shard, jobs, markers=place, workers=workers, label="reading shards", unit="shards")
 
 
@@ -183,13 +187,13 @@ def _rebuild(
             yield n, rows["key"].tolist(), table.loc[rows["image_id"]]
 
     crop = specification.get("modality") if specification.get("crop") else None
-    form = Form(specification["size"], specification["jpeg_quality"], crop)
+    form = Form(specification["size"], specification["jpeg_quality"], crop, checksum_of(about))
     return build_shards(shards(), metadata=metadata, images=cohort.images, form=form, folder=work, workers=workers)
 
 
 def _refuse_others(folder: Path, name: str, made: dict[str, Any], rows: Columns, recorded: dict[str, str], about: dict[str, Any]) -> None:
     """Refuse a rebuilt shard that neither ``shards.json`` nor ``index.parquet`` knows."""
-    if recorded.get(name) == made["md5"]:
+    if recorded.get(name) == made["checksum"]:
         return
     try:
         index = rows_between(folder / "index.parquet", INDEX, "shard", name, name)
@@ -210,7 +214,7 @@ def _write_tables(folder: Path, work: Path, about: dict[str, Any], made: list[di
     if not _same_rows(work / "index.parquet", folder / "index.parquet"):
         os.replace(work / "index.parquet", folder / "index.parquet")
         written.append("index.parquet")
-    wanted = listing(about["name"], made)
+    wanted = listing(about["name"], made, checksum_of(about))
     try:
         there = read_json(folder / "shards.json", "a shard set's index")
     except UserError:

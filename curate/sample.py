@@ -15,6 +15,7 @@ from curate.plan import ACCEPTED, NEEDED, Plan, make_plan
 from curate.plan_picture import draw_plan
 from curate.shard_writer import write_shards
 from curate.target import target_digest
+from curate.tars import CHECKSUMS
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class SampleRequest:
         crop: cut every photograph to the modality's field of view before it is resized.
         modality: what the images are, as ``curate measure`` names it; decides what a field of view is.
         shard_images: at most so many images a shard.
+        checksum: of the tars: "md5", which the wids index names, or "crc32", which is written faster.
         embed_metadata: columns written into the shards.
         bins: texts ``COLUMN=EDGE,EDGE``.
         name: of the shard set.
@@ -57,6 +59,7 @@ class SampleRequest:
     crop: bool = False
     modality: str = "retina"
     shard_images: int = 8192
+    checksum: str = "md5"
     embed_metadata: tuple[str, ...] = ()
     bins: tuple[str, ...] = ()
     name: str | None = None
@@ -74,6 +77,12 @@ class SampleRequest:
             raise UserError(f"--unknown {self.unknown}: expected exclude or include")
         if self.strata not in ("auto", "joint", "marginal"):
             raise UserError(f"--strata {self.strata}: expected auto, joint or marginal")
+        if self.checksum not in CHECKSUMS:
+            raise UserError(f"--checksum {self.checksum}: expected md5 or crc32")
+        if self.crop:
+            from curate.crop import check_modality
+
+            check_modality(self.modality)
         if not 0 <= self.holdout < 1:
             raise UserError(f"--holdout {self.holdout}: expected a share from 0 up to below 1")
         if len(set(self.balance)) != len(self.balance):

@@ -19,7 +19,7 @@ from curate.errors import UserError
 from curate.parts import run_parts
 from curate.rendering import Rendered, render
 from curate.shard_index import INDEX, Columns, shard_name, write_part
-from curate.tars import padding, tar_end, tar_header
+from curate.tars import Checksum, padding, tar_end, tar_header
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,11 +37,13 @@ class Form:
         size: pixels along the shorter side; 0 keeps the size.
         quality: of JPEGs that are encoded anew.
         crop: the modality to whose field of view they are cut, or None.
+        checksum: of the tars, see `curate.tars.Checksum`.
     """
 
     size: int
     quality: int
     crop: str | None = None
+    checksum: str = "md5"
 
 
 def build_shards(
@@ -65,7 +67,7 @@ def build_shards(
         workers: processes, 0 for one a core.
 
     Returns:
-        Number -> ``images``, ``bytes`` and ``md5`` of the tar, ``encoded`` (photographs encoded anew) and
+        Number -> ``images``, ``bytes`` and ``checksum`` of the tar, ``encoded`` (photographs encoded anew) and
         ``uncropped`` (photographs whose field of view was not found).
 
     Raises:
@@ -127,7 +129,7 @@ def build_shard(plan: str, start: int, length: int, images: str, folder: Path, n
     index: Columns = {c: [] for c in INDEX}
     encoded = uncropped = 0
     with writing(folder / name) as file:
-        tar = _Tar(file.fileno())
+        tar = _Tar(file.fileno(), form.checksum)
         for line in lines:
             key, path, sha256, metadata = json.loads(line)
             made = _photograph(images, path, sha256, form)
@@ -142,7 +144,7 @@ def build_shard(plan: str, start: int, length: int, images: str, folder: Path, n
             uncropped += not made.found
         tar.close()
     write_part(folder / "parts" / f"{name}.index", index)
-    return {"images": len(lines), "bytes": tar.position, "md5": tar.md5.hexdigest(), "encoded": encoded, "uncropped": uncropped}
+    return {"images": len(lines), "bytes": tar.position, "checksum": tar.checksum.hexdigest(), "encoded": encoded, "uncropped": uncropped}
 
 
 def _shape(made: Rendered) -> str:
@@ -177,9 +179,9 @@ def _read(path: str) -> bytes:
 class _Tar:
     """A tar under way: gathers small pieces, writes and digests them together."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, checksum: str) -> None:
         self.position = 0
-        self.md5 = hashlib.md5(usedforsecurity=False)
+        self.checksum = Checksum(checksum)
         self._descriptor = descriptor
         self._waiting: list[bytes] = []
         self._bytes = 0
@@ -214,7 +216,7 @@ class _Tar:
 
     def _flush(self) -> None:
         for piece in self._waiting:
-            self.md5.update(piece)
+            self.checksum.update(piece)
         written = os.writev(self._descriptor, self._waiting)
         if written < self._bytes:  # a disk that is nearly full, or a signal
             rest = memoryview(b"".join(self._waiting))

@@ -12,7 +12,7 @@ from typing import Any
 from curate.jpeg import read_jpeg
 from curate.shard_index import INDEX, KEYS, Columns, rows_between
 from curate.shard_writer import pseudonym
-from curate.tars import BrokenTar, tar_members
+from curate.tars import BrokenTar, Checksum, tar_members
 
 _SHOWN = 20  # lines about one matter: a damaged tar has thousands of samples to complain of
 
@@ -27,7 +27,7 @@ class Contents:
     """What a tar holds.
 
     Attributes:
-        md5: of the whole file.
+        checksum: of the whole file.
         bytes: its length.
         rows: the columns of the index, as the tar itself says.
         problems: what is wrong with the tar alone: structure, pairs, JSON, metadata inside photographs.
@@ -35,7 +35,7 @@ class Contents:
         complete: whether it could be read to its end.
     """
 
-    md5: str
+    checksum: str
     bytes: int
     rows: Columns
     problems: list[str]
@@ -43,18 +43,19 @@ class Contents:
     complete: bool
 
 
-def read_shard(path: Path, name: str, columns: frozenset[str] | None) -> Contents:
+def read_shard(path: Path, name: str, columns: frozenset[str] | None, checksum: str) -> Contents:
     """Read a tar to its end.
 
     Args:
         path: the file.
         name: the shard's file name, for the index and the messages.
         columns: what the samples' JSON may hold; None to look at nothing but structure and checksums.
+        checksum: the kind to take of the whole file.
 
     Raises:
         OSError: where the disk doesn't give the file.
     """
-    md5 = hashlib.md5(usedforsecurity=False)
+    whole = Checksum(checksum)
     rows: Columns = {c: [] for c in INDEX}
     members: dict[str, list[str]] = {}
     problems: list[str] = []
@@ -62,7 +63,7 @@ def read_shard(path: Path, name: str, columns: frozenset[str] | None) -> Content
     sizes: dict[str, tuple[int, int]] = {}
     with open(path, "rb", buffering=1 << 20) as file:
         try:
-            for member, start, data, plain in tar_members(file, md5.update):
+            for member, start, data, plain in tar_members(file, whole.update):
                 key, _, suffix = member.partition(".")
                 members.setdefault(key, []).append(suffix)
                 if not plain:
@@ -82,7 +83,7 @@ def read_shard(path: Path, name: str, columns: frozenset[str] | None) -> Content
     for key, suffixes in members.items():
         problems += [f"sample {key} has no {s}" for s in ("jpg", "json") if s not in suffixes]
         problems += [f"sample {key} stands twice in it" for s in ("jpg", "json") if suffixes.count(s) > 1][:1]
-    return Contents(md5.hexdigest(), length, rows, problems, list(members), complete)
+    return Contents(whole.hexdigest(), length, rows, problems, list(members), complete)
 
 
 def _check_photograph(key: str, data: bytes, sizes: dict[str, tuple[int, int]]) -> list[str]:
@@ -106,7 +107,7 @@ def _check_json(key: str, data: bytes, size: tuple[int, int] | None, columns: fr
     return problems
 
 
-def check_shard(folder: str, name: str, columns: list[str], salt: str | None, private: bool, index: bool) -> dict[str, Any]:
+def check_shard(folder: str, name: str, columns: list[str], salt: str | None, private: bool, index: bool, checksum: str) -> dict[str, Any]:
     """Compare a shard with ``index.parquet`` and ``private/keys.parquet``.
 
     Args:
@@ -116,13 +117,14 @@ def check_shard(folder: str, name: str, columns: list[str], salt: str | None, pr
         salt: the secret that made the keys, in hexadecimal, or None where it isn't here.
         private: whether ``private/keys.parquet`` is to be compared.
         index: whether ``index.parquet`` is.
+        checksum: the kind that the set has.
 
     Returns:
-        ``problems`` (lines), and unless the tar is missing ``md5``, ``bytes``, ``images``, ``first`` and ``last`` (keys).
+        ``problems`` (lines), and unless the tar is missing ``checksum``, ``bytes``, ``images``, ``first`` and ``last`` (keys).
     """
     base = Path(folder)
     try:
-        found = read_shard(base / name, name, frozenset(columns))
+        found = read_shard(base / name, name, frozenset(columns), checksum)
     except FileNotFoundError:
         return {"problems": [f"{name}: missing"]}
     except OSError as error:
@@ -137,7 +139,7 @@ def check_shard(folder: str, name: str, columns: list[str], salt: str | None, pr
         problems += _against_keys(keys, who, bytes.fromhex(salt) if salt is not None else None)
     lines = [f"{name}: {p}" for p in first_lines(problems)]
     ends = {"first": keys[0], "last": keys[-1]} if keys else {"first": None, "last": None}
-    return {"problems": lines, "md5": found.md5, "bytes": found.bytes, "images": len(found.rows["key"]), **ends}
+    return {"problems": lines, "checksum": found.checksum, "bytes": found.bytes, "images": len(found.rows["key"]), **ends}
 
 
 def _against_index(found: Contents, index: Columns) -> list[str]:

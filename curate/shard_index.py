@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.artefacts import write_json, writing
+from curate.artefacts import writing
 from curate.errors import UserError
+from curate.tars import CHECKSUMS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -130,19 +131,20 @@ def read_part(path: Path) -> Columns:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def listing(name: str, made: list[dict[str, Any]]) -> dict[str, Any]:
+def listing(name: str, made: list[dict[str, Any]], checksum: str) -> dict[str, Any]:
     """Give ``shards.json``: the index format of webdataset's wids.
 
     Args:
         name: of the shard set.
-        made: every shard's ``md5``, ``images`` and ``bytes``, in order.
+        made: every shard's ``checksum``, ``images`` and ``bytes``, in order.
+        checksum: its kind, of `curate.tars.CHECKSUMS`. The wids index names "md5"; its reader never looks at it.
     """
-    shardlist = [
-        {"url": shard_name(number), "md5sum": r["md5"], "nsamples": r["images"], "filesize": r["bytes"]} for number, r in enumerate(made)
-    ]
+    field = CHECKSUMS[checksum]
+    shardlist = [{"url": shard_name(n), field: r["checksum"], "nsamples": r["images"], "filesize": r["bytes"]} for n, r in enumerate(made)]
     return {"__kind__": "wids-shard-index-v1", "wids_version": 1, "name": name, "shardlist": shardlist}
 
 
-def write_listing(path: Path, name: str, made: list[dict[str, Any]]) -> None:
-    """Write ``shards.json``."""
-    write_json(path, listing(name, made))
+def checksum_of(about: dict[str, Any]) -> str:
+    """Say which checksum a set's tars have, from ``sample.json``."""
+    kind = about.get("made_by", {}).get("specification", {}).get("checksum")
+    return kind if kind in CHECKSUMS else "md5"

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.artefacts import finish, write_json, write_parquet, writing
-from curate.crop import check_modality
 from curate.errors import UserError
 from curate.rendering import CHROMA
 from curate.shard_builder import Form, build_shards
@@ -64,9 +63,7 @@ def write_shards(
     """
     import numpy as np
 
-    if request.crop:
-        check_modality(request.modality)
-    form = Form(request.size, request.jpeg_quality, request.modality if request.crop else None)
+    form = Form(request.size, request.jpeg_quality, request.modality if request.crop else None, request.checksum)
     keys = np.array([pseudonym(secret, i) for i in plan.drawn["image_id"]], dtype="S24")
     # The order of keys is random with respect to everything about the images, so any run of them is a mixed shard.
     order = np.argsort(keys, kind="stable")
@@ -81,7 +78,7 @@ def write_shards(
     made = [results[n] for n in range(len(runs))]
     parts = partial / "parts"
     write_table(partial / "index.parquet", INDEX, (read_part(parts / f"{shard_name(n)}.index") for n in range(len(runs))))
-    write_json(partial / "shards.json", listing(about["name"], made))
+    write_json(partial / "shards.json", listing(about["name"], made, request.checksum))
     _write_private(partial / "private", _who(plan.drawn, keys, order, runs), plan.held_out, secret)
     about = {**about, "shards": len(runs), "bytes": sum(r["bytes"] for r in made), "photographs": _photographs(made, form)}
     shutil.rmtree(parts)

@@ -12,7 +12,8 @@ from curate.artefacts import read_json, sha256_file
 from curate.errors import UserError
 from curate.parts import run_parts
 from curate.shard_check import check_shard, first_lines
-from curate.shard_index import INDEX, read_pieces, shard_name
+from curate.shard_index import INDEX, checksum_of, read_pieces, shard_name
+from curate.tars import CHECKSUMS
 
 _PRIVATE = ("keys.parquet", "holdout.parquet", "salt")
 
@@ -53,6 +54,7 @@ def verify_shards(folder: Path, *, cohort: Path | None = None, default_cohort: P
 def _listed(folder: Path, about: dict[str, Any], problems: list[str]) -> list[dict[str, Any]]:
     """Read ``shards.json`` and check its form; what is wrong with it is replaced by the tars that ought to be there."""
     expected = [{"url": shard_name(n)} for n in range(about["shards"])]
+    field = CHECKSUMS[checksum_of(about)]
     try:
         listing = read_json(folder / "shards.json", "a shard set's index")
     except UserError as error:
@@ -64,7 +66,7 @@ def _listed(folder: Path, about: dict[str, Any], problems: list[str]) -> list[di
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
         problems.append("shards.json: has no shardlist")
         return expected
-    kinds = {"url": str, "md5sum": str, "nsamples": int, "filesize": int}
+    kinds = {"url": str, field: str, "nsamples": int, "filesize": int}
     whole = [e for e in entries if all(isinstance(e.get(f), kind) for f, kind in kinds.items())]
     problems += [f"shards.json: entry {n} lacks one of {', '.join(kinds)}" for n, e in enumerate(entries) if e not in whole]
     names, wanted = [e["url"] for e in whole], [e["url"] for e in expected]
@@ -131,20 +133,24 @@ def _check_tars(
         whole = whole and "keys.parquet" not in str(error)
         index = False
     secret = salt.hex() if salt is not None else None
-    jobs = [(entry["url"], entry.get("nsamples", 1), (str(folder), entry["url"], columns, secret, whole, index)) for entry in listed]
+    checksum = checksum_of(about)
+    jobs = [
+        (entry["url"], entry.get("nsamples", 1), (str(folder), entry["url"], columns, secret, whole, index, checksum)) for entry in listed
+    ]
     with tempfile.TemporaryDirectory(prefix="curate-verify-") as markers:
         results = run_parts(check_shard, jobs, markers=Path(markers), workers=workers, label="reading shards")
-    sums = {entry.get("md5sum"): entry["url"] for entry in listed}
+    field = CHECKSUMS[checksum]
+    sums = {entry.get(field): entry["url"] for entry in listed}
     last = ""
     for entry, result in zip(listed, results, strict=True):
         name = entry["url"]
-        if "md5" in result and "md5sum" in entry and result["md5"] != entry["md5sum"]:
-            if result["md5"] in sums:
-                problems.append(f"{name}: is {sums[result['md5']]} under another name")
+        if "checksum" in result and field in entry and result["checksum"] != entry[field]:
+            if result["checksum"] in sums:
+                problems.append(f"{name}: is {sums[result['checksum']]} under another name")
                 continue
             problems.append(f"{name}: its checksum is not the one in shards.json")
         problems += result["problems"]
-        if "md5" not in result:
+        if "checksum" not in result:
             continue
         for said, is_, what in (("nsamples", "images", "samples"), ("filesize", "bytes", "bytes")):
             if said in entry and entry[said] != result[is_]:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -235,3 +236,24 @@ def test_what_repair_cannot_mend_is_still_reported(base: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "curate", "shards", "repair", "--workers", "1"], cwd=base, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == "error: shards: 1 problem(s); first: notes.txt: does not belong to the shard set\n"
+
+
+def test_a_set_with_the_faster_checksum_is_verified_and_repaired_by_it(made: Path, tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    sample_cohort(made / "cohort", replace(SMALL, checksum="crc32"), out=shards, workers=1)
+    tars = {n: d for n, d in contents(shards).items() if n.endswith(".tar")}
+    assert tars == {n: d for n, d in contents(made / "shards").items() if n.endswith(".tar")}
+    listed = json.loads((shards / "shards.json").read_text())["shardlist"]
+    for entry in listed:
+        assert entry["crc32"] == f"{zlib.crc32((shards / entry['url']).read_bytes()):08x}"
+        assert "md5sum" not in entry
+    assert verify_shards(shards, cohort=made / "cohort", workers=1)["problems"] == []
+    with open(shards / "shard-000002.tar", "r+b") as file:
+        file.seek(120)  # in a header, where no photograph's own checksum reaches
+        file.write(b"7")
+    problems = verify_shards(shards, workers=1)["problems"]
+    assert "shard-000002.tar: its checksum is not the one in shards.json" in problems
+    assert repair_shards(shards, made / "cohort", workers=1)["rebuilt"] == ["shard-000002.tar"]
+    assert {n: d for n, d in contents(shards).items() if n.endswith(".tar")} == tars
+    with pytest.raises(UserError, match="--checksum sha1: expected md5 or crc32"):
+        sample_cohort(made / "cohort", replace(SMALL, checksum="sha1"), out=tmp_path / "other")
