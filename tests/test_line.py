@@ -60,8 +60,12 @@ def test_estimates_come_by_subgroup_with_intervals(phantom: Path) -> None:
     estimates = pd.read_parquet(phantom / "evaluation/estimates.parquet")
     assert {"all", "age", "sex", "ethnicity"} <= set(estimates["attribute"])
     assert {"auroc", "auprc"} <= set(estimates["metric"])
-    overall = estimates[(estimates["attribute"] == "all") & (estimates["metric"] == "auroc") & (estimates["class"] == "macro")].iloc[0]
-    assert overall["low"] <= overall["value"] <= overall["high"]
+    overall = estimates[(estimates["attribute"] == "all") & (estimates["metric"] == "auroc")]
+    known = overall[overall["low"].notna()]
+    assert len(known)
+    assert ((known["low"] <= known["value"]) & (known["value"] <= known["high"])).all()
+    # Where too few people have a grade there is no interval, and it says so.
+    assert overall.loc[overall["low"].isna(), "note"].fillna("").ne("").all()
 
 
 def test_nothing_that_identifies_a_person_is_on_the_card(phantom: Path) -> None:

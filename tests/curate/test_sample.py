@@ -5,11 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import signal
-import subprocess
-import sys
 import tarfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -322,29 +318,6 @@ def test_shards_json_is_a_wids_index(cohort: Path, tmp_path: Path) -> None:
     assert sum(s["nsamples"] for s in listed["shardlist"]) == about["images"]
     for shard in listed["shardlist"]:
         assert shard["filesize"] == (tmp_path / "shards" / shard["url"]).stat().st_size
-
-
-def test_killed_at_any_moment_the_same_command_gives_the_same_bytes(cohort: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable, "-m", "curate", "sample", "--cohort", str(cohort), "--size", "32", "--shard-images", "12",
-        "--images", "160", "--holdout", "0", "--workers", "1", "--quiet",
-    ]  # fmt: skip
-    started = time.monotonic()
-    subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True)
-    took = time.monotonic() - started
-    rng = np.random.default_rng(0)
-    killed = 0
-    for attempt in range(6):
-        out = tmp_path / f"killed{attempt}"
-        process = subprocess.Popen([*command, "--out", str(out)])
-        time.sleep(float(rng.uniform(0.4, 1.0)) * took)
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
-        assert not out.exists() or (out / "sample.json").exists()
-        subprocess.run([*command, "--out", str(out)], check=True)
-        assert contents(out) == contents(tmp_path / "whole")
-        assert not (tmp_path / f"killed{attempt}.partial").exists()
-    assert killed
 
 
 def test_what_a_killed_process_was_writing_is_swept_away(cohort: Path, tmp_path: Path) -> None:
