@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.console import warn
 from curate.errors import Unfinished, UserError
-from curate.parts import Finished, Part, run_part
+from curate.part import Finished, Part, run_part
 
 if TYPE_CHECKING:
     from distributed import Client, Future

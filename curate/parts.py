@@ -6,19 +6,15 @@ parts that were under way. What a part holds depends neither on who does it (`cu
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from curate.artefacts import canonical_json, writing
 from curate.console import progress
 from curate.engines import PartDone, current
 from curate.errors import Unfinished
-
-Part = tuple[str, int, tuple[Any, ...]]
-Finished = Callable[[str, int, dict[str, Any]], None]
+from curate.part import Finished, Part, read_marker, run_part
 
 
 def worker_count(workers: int) -> int:
@@ -87,7 +83,7 @@ def run_parts(
             _run_in_processes(function, todo, markers, workers, finished)
     if engine.part is not None and (last or any(missing)):
         raise PartDone(engine.part)
-    return [results[name] if name in results else _read_marker(markers / f"{name}.done") for name, _, _ in parts]
+    return [results[name] if name in results else read_marker(markers / f"{name}.done") for name, _, _ in parts]
 
 
 def _run_in_processes(
@@ -110,34 +106,3 @@ def _run_named(
     function: Callable[..., dict[str, Any]], markers: Path, name: str, weight: int, arguments: tuple[Any, ...]
 ) -> tuple[str, int, dict[str, Any]]:
     return name, weight, run_part(function, name, arguments, markers)
-
-
-def run_part(function: Callable[..., dict[str, Any]], name: str, arguments: tuple[Any, ...], markers: Path) -> dict[str, Any]:
-    """Do one part and leave its done marker.
-
-    Args:
-        function: see `run_parts`.
-        name: the part's.
-        arguments: likewise.
-        markers: folder of the done markers.
-
-    Returns:
-        What the marker holds.
-
-    Raises:
-        Unfinished: where the folder is no longer there.
-        UserError: as `function` raises it.
-    """
-    try:
-        text = canonical_json(function(*arguments))
-        with writing(markers / f"{name}.done", "w") as file:
-            file.write(text)
-    except FileNotFoundError:
-        if markers.exists():
-            raise
-        raise Unfinished(f"{markers}: gone, another process finished or removed it; run the same command again") from None
-    return json.loads(text)
-
-
-def _read_marker(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,12 +20,9 @@ from curate.cohort import Cohort
 from curate.errors import UserError, nearest
 from curate.groups import DEFAULT_ATTRIBUTES, group_codes, parse_bins
 from curate.near_duplicates import LINKED, SAME
+from curate.request import ACCEPTED, SampleRequest
 from curate.strata import Draw, allocate
 
-if TYPE_CHECKING:
-    from curate.sample import SampleRequest
-
-ACCEPTED = {"good": ("good",), "usable": ("good", "usable"), "any": ()}
 # What a plan reads of a cohort, besides the columns that it is balanced by and shown by.
 NEEDED = ("image_id", "patient_id", "acquired_on", "width", "height")
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from curate.cohort import Cohort
-    from curate.sample import Plan, SampleRequest
+    from curate.plan import Plan
+    from curate.request import SampleRequest
 
 
 def pseudonym(secret: bytes, image_id: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,10 +16,8 @@ from curate.allocation import balance_measures, count_patients, place_within, wa
 from curate.errors import UserError
 from curate.groups import UNKNOWN
 from curate.marginals import fit_marginals
+from curate.request import SampleRequest
 from curate.target import Target, read_target
-
-if TYPE_CHECKING:
-    from curate.sample import SampleRequest
 
 THIN = 20  # images; combinations with fewer are too thin to be made equal to the others
 _MOST_CELLS = 1_000_000

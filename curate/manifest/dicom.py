@@ -7,18 +7,16 @@ read the same way. Names, addresses and dates of birth are not copied.
 from __future__ import annotations
 
 import datetime
-import logging
 import os
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.console import warn
 from curate.errors import UserError
+from curate.manifest.dicom_pixels import JPEG_BASELINE, extract_part, quiet
 from curate.manifest.folder import files_in, is_dicom, printable
 from curate.manifest.source import FIRST_ROW, PART, Source
 from curate.manifest.text_table import TextTable, digest_of
@@ -37,27 +35,12 @@ _COLUMNS = (
     "path", "image_id", "patient_id", "laterality", "acquired_on", "age", "sex", "ethnicity", "device", "site", "modality",
     "burned_in_annotation", "frame",
 )  # fmt: skip
-JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
 _DIRECTORY = "1.2.840.10008.1.3.10"
 # Images in form, but not of the patient: segmentations, radiation doses, maps of computed values.
 _DERIVED = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.481.2", "1.2.840.10008.5.1.4.1.1.30"})
 _SEX = {"M": "male", "F": "female", "O": "other"}
 _SIDE = {"R": "right", "L": "left"}
 _HEADERS = 256  # files whose headers one process reads at a time
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep pydicom's remarks about values that break the standard to itself: archives are full of them."""
-    logger = logging.getLogger("pydicom")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(before)
 
 
 def read_dicom(folder: Path, *, workers: int = 0) -> Source:
@@ -244,8 +227,6 @@ class _Extraction:
         self.items = items  # file, frame from 0, name to write
 
     def __call__(self, to: Path, workers: int) -> None:
-        from curate.manifest.dicom_pixels import extract_part
-
         parts = [
             (f"extract-{i:06d}", stop - start, (self.folder, self.items[start:stop], str(to)))
             for i, (start, stop) in enumerate(slices(len(self.items), PART))

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from curate.manifest.dicom import JPEG_BASELINE, quiet
-
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
 _LOSSLESS_JPEG = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep pydicom's remarks about values that break the standard to itself: archives are full of them."""
+    logger = logging.getLogger("pydicom")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
 
 
 def extract_part(folder: str, items: list[tuple[str, int, str]], to: str) -> dict[str, Any]:
