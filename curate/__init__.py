@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from curate.artefacts import (
         begin,
+        discard,
         finish,
         partial_of,
         provenance,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "artefacts": (
-        "begin", "finish", "partial_of", "provenance", "read_json", "same_or_refuse", "sha256_file",
+        "begin", "discard", "finish", "partial_of", "provenance", "read_json", "same_or_refuse", "sha256_file",
         "sweep", "tool_version", "write_array", "write_json", "write_parquet", "writing",
     ),
     "cohort": ("Cohort", "read_cohort"),

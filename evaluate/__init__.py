@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evaluate.embed import embed_cohort
     from evaluate.influence import auroc, interval
     from evaluate.precision import average_precision
     from evaluate.run import evaluate_models
@@ -19,6 +20,7 @@ _MODULE_OF = {
     "auroc": "influence",
     "interval": "influence",
     "average_precision": "precision",
+    "embed_cohort": "embed",
     "evaluate_models": "run",
     "score_file": "score",
     "Task": "task",

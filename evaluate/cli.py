@@ -25,7 +25,7 @@ def run_command(
         typer.Option(
             "--model",
             metavar="NAME=SPEC",
-            help="A run's folder, timm:MODEL or random:MODEL; repeatable. Default: every finished run in runs/.",
+            help="A run's folder, a checkpoint's file, timm:MODEL or random:MODEL; repeatable. Default: every finished run in runs/.",
         ),
     ] = None,
     cohort: CohortDir = Path("cohort"),
@@ -57,6 +57,33 @@ def run_command(
     evaluate_models(models, tasks, cohort=cohort, shards=shards, out=out, seeds=seeds, seed=seed, replicates=replicates, workers=workers)
     console.result(report(out))
     console.say(f"\n{out}: predictions.parquet, estimates.parquet, comparisons.parquet")
+
+
+@app.command("embed")
+def embed_command(
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", metavar="SPEC", help="A run's folder, a checkpoint's file (FILE or FILE@PIXELS), timm:MODEL or random:MODEL."
+        ),
+    ],
+    cohort: Annotated[Path, typer.Argument(help="The cohort folder.")] = Path("cohort"),
+    name: Annotated[str | None, typer.Option(help="Of the embedding: latent-NAME.parquet.  [default: the model's]")] = None,
+    workers: Workers = 0,
+    scheduler: Scheduler = None,
+    part: Part = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Compute the latent features of every image of a cohort."""
+    from evaluate.embed import embed_cohort
+
+    _warn_of_namesake()
+    made = embed_cohort(cohort, model, name=name, workers=workers)
+    file = cohort / f"latent-{made['model']['name']}.parquet"
+    console.say(f"{file}: {made['images']:,} images, {made['width']:,} features each ({made['model']['architecture']})")
+    console.result(made)
 
 
 @app.command("score")

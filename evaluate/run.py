@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,7 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate import Cohort, PartDone, UserError, begin, finish, provenance, read_cohort, read_json, run_parts, write_parquet
-from evaluate.features import POOLING, VIEW, Loader, Model, extract_features, load_features_model
+from evaluate.embed import reuse_embedding
+from evaluate.features import (
+    NAME,
+    POOLING,
+    VIEW,
+    Describer,
+    Loader,
+    Model,
+    describe_features_model,
+    extract_features,
+    load_features_model,
+)
 from evaluate.labelled import LabelledImages, label_images, plan_task
 from evaluate.overlap import check_pretraining
 from evaluate.predictions import columns_of
@@ -24,7 +34,6 @@ from evaluate.task import HoldoutSplit, Task
 if TYPE_CHECKING:
     import pandas as pd
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 Sets = Mapping[str, LabelledImages]
 
 
@@ -40,11 +49,12 @@ def evaluate_models(
     replicates: int = 1000,
     workers: int = 0,
     loader: Loader = load_features_model,
+    describe: Describer = describe_features_model,
 ) -> Path:
     """Probe every model on every task and write the evaluation folder.
 
     Args:
-        models: name -> run folder, ``timm:NAME`` or ``random:NAME``.
+        models: name -> run folder, checkpoint file, ``timm:NAME`` or ``random:NAME``.
         tasks: what to predict; their names differ.
         cohort: the cohort folder.
         shards: the shard set whose held-out patients are tested on, where a task says so.
@@ -54,6 +64,7 @@ def evaluate_models(
         replicates: of the bootstrap.
         workers: processes; never changes the result.
         loader: gives a backbone and its description for a source.
+        describe: gives the description alone.
 
     Returns:
         `out`.
@@ -66,7 +77,7 @@ def evaluate_models(
     _distinct([task.name for task in tasks], "task")
     sets = {task.name: label_images(task, people, seed=seed, shards=shards) for task in tasks}
     plans = [plan_task(task, people, sets[task.name]) for task in tasks]
-    backbones = [Model(name, source, loader(source)[1]) for name, source in models.items()]
+    backbones = [Model(name, source, describe(source)) for name, source in models.items()]
     notes = [*_patient_notes(people), *_overlap_notes(backbones, people, sets, shards)]
     specification = {
         "tasks": [task.model_dump() for task in tasks],
@@ -81,7 +92,7 @@ def evaluate_models(
     predictions = _predictions(partial, people, backbones, tasks, sets, range(seed, seed + seeds), workers, loader)
     about = {
         "made_by": made_by,
-        "models": [_described(model) for model in backbones],
+        "models": [model.described() for model in backbones],
         "adaptation": Settings().described(seeds),
         "features": {"view": VIEW, "pooling": POOLING},
         "chosen": _chosen(partial, backbones, tasks),
@@ -119,7 +130,7 @@ def parse_models(options: Sequence[str]) -> dict[str, str]:
     for option, (name, _, source) in zip(options, pairs, strict=True):
         if not source or not NAME.fullmatch(name):
             raise UserError(
-                f"--model {option}: expected NAME=RUN, NAME=timm:MODEL or NAME=random:MODEL, the name of letters, digits, . _ -"
+                f"--model {option}: expected NAME=RUN, NAME=FILE, NAME=timm:MODEL or NAME=random:MODEL, the name of letters, digits, . _ -"
             )
     _distinct([name for name, _, _ in pairs], "--model")
     return {name: source for name, _, source in pairs}
@@ -144,7 +155,7 @@ def _overlap_notes(models: Sequence[Model], cohort: Cohort, sets: Sets, shards: 
     for model in models:
         if (Path(model.source) / "run.json").exists():
             notes.append(check_pretraining(model.name, Path(model.source), cohort, tests, [shards]))
-        elif model.source.startswith("timm:"):
+        elif not model.source.startswith("random:"):
             notes.append(f"{model.name}: what it was pre-trained on is not known here")
     return notes
 
@@ -156,17 +167,6 @@ def _inputs(cohort: Cohort, models: Sequence[Model], tasks: Sequence[Task], shar
     if any(isinstance(task.split, HoldoutSplit) for task in tasks):
         inputs["holdout"] = sha256_file(shards / "private" / "holdout.parquet")
     return inputs
-
-
-def _described(model: Model) -> dict[str, Any]:
-    return {
-        "name": model.name,
-        "path": model.source,
-        "architecture": model.info["architecture"],
-        "sha256": model.info["sha256"],
-        "input_size": list(model.info["input_size"]),
-        "shards": model.info.get("shards_digest"),
-    }
 
 
 def _predictions(
@@ -191,6 +191,7 @@ def _predictions(
     paths = [cohort.images / path for path in images["path"]]
     share_done = None
     for model in models:
+        reuse_embedding(cohort, model, wanted, folder / f"{model.name}.npy")
         try:
             extract_features(model, paths, folder, workers=workers, loader=loader)
         except PartDone as done:  # a task of an array job has a share of every model's images

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pretrain.backbone import load_backbone
+    from pretrain.description import describe_backbone
     from pretrain.recipe import read_recipe
     from pretrain.run import run_pretraining
 
-_MODULE_OF = {"load_backbone": "backbone", "read_recipe": "recipe", "run_pretraining": "run"}
+_MODULE_OF = {"describe_backbone": "description", "load_backbone": "backbone", "read_recipe": "recipe", "run_pretraining": "run"}
 
 __all__ = [
     *_MODULE_OF,

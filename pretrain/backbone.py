@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from curate import UserError, nearest, read_json, sha256_file, write_json
+from curate import UserError, nearest, sha256_file, write_json
 from pretrain.checkpoint import read_safetensors, write_safetensors
+from pretrain.description import CONFIG, WEIGHTS, describe_run, described, is_file, read_config, weights_of
 
 if TYPE_CHECKING:
     from pretrain.recipe import Recipe
-
-WEIGHTS, CONFIG = "backbone.safetensors", "config.json"
 
 
 def build_backbone(architecture: str, arguments: dict[str, Any], *, seed: int) -> nn.Module:
@@ -88,7 +87,8 @@ def load_backbone(spec: str | Path, *, device: str | torch.device = "cpu") -> tu
     """Load a backbone for making features.
 
     Args:
-        spec: a run folder; ``timm:NAME``, pretrained weights through timm (downloaded where not cached);
+        spec: a run folder; the file of a released checkpoint (see `pretrain.released`), or ``FILE@PIXELS`` to see images
+            at another size; ``timm:NAME``, pretrained weights through timm (downloaded where not cached);
             ``random:NAME`` or ``random:RUN``, the same architecture untrained (seed 0), as a baseline.
         device: where it goes.
 
@@ -98,7 +98,8 @@ def load_backbone(spec: str | Path, *, device: str | torch.device = "cpu") -> tu
         (of the run's shard set, or None).
 
     Raises:
-        UserError: where there is nothing of this name, the run is unfinished, or weights cannot be had.
+        UserError: where there is nothing of this name, the run is unfinished, a file doesn't hold exactly a backbone that
+            is known, or weights cannot be had.
     """
     text = str(spec)
     source, _, name = text.partition(":")
@@ -106,48 +107,34 @@ def load_backbone(spec: str | Path, *, device: str | torch.device = "cpu") -> tu
         model, info = _from_timm(name)
     elif source == "random" and name:
         model, info = _untrained(name)
+    elif is_file(text):
+        from pretrain.released import load_released
+
+        model, info = load_released(text)
     else:
         model, info = _from_run(Path(spec))
     return model.eval().to(device), {**info, "source": text}
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    if not folder.exists():
-        raise UserError(f"{folder}: no such run; give a run's folder, timm:NAME (pretrained weights) or random:NAME (untrained)")
-    if (folder / "run.json").exists() and read_json(folder / "run.json", "a run").get("status") != "finished":
-        raise UserError(f"{folder}: this run is not finished; run the same pretrain command again, it resumes")
-    config = read_json(folder / CONFIG, "a run's folder")
-    if missing := {"architecture", "model_args", "pretrained_cfg"} - config.keys():
-        raise UserError(f"{folder / CONFIG}: not a backbone's configuration ({', '.join(sorted(missing))} missing)")
-    return config
-
-
 def _from_run(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-    config = _read_config(folder)
-    weights = next((folder / name for name in (WEIGHTS, "model.safetensors") if (folder / name).exists()), folder / WEIGHTS)
+    config, weights = read_config(folder), weights_of(folder)
     model = build_backbone(config["architecture"], config["model_args"], seed=0)
     try:
         model.load_state_dict(read_safetensors(weights), strict=True)
     except RuntimeError as error:
         raise UserError(f"{weights}: does not fit {config['architecture']} ({' '.join(str(error).split())[:200]})") from None
-    digest = read_json(folder / "run.json", "a run")["shards"]["digest"] if (folder / "run.json").exists() else None
-    return model, {**_described(config), "sha256": sha256_file(weights), "shards_digest": digest}
-
-
-def _described(config: dict[str, Any]) -> dict[str, Any]:
-    cfg = config["pretrained_cfg"]
-    return {"architecture": config["architecture"], **{k: list(cfg[k]) for k in ("input_size", "mean", "std")}}
+    return model, describe_run(folder)
 
 
 def _untrained(name: str) -> tuple[nn.Module, dict[str, Any]]:
     if (Path(name) / CONFIG).exists():
-        config = _read_config(Path(name))
+        config = read_config(Path(name))
         model = build_backbone(config["architecture"], config["model_args"], seed=0)
-        described = _described(config)
+        data = described(config)
     else:
         model = build_backbone(name, {}, seed=0)
-        described = _data_of(name, model)
-    return model, {**described, "sha256": _digest(model), "shards_digest": None}
+        data = _data_of(name, model)
+    return model, {**data, "sha256": _digest(model), "shards_digest": None}
 
 
 def _from_timm(name: str) -> tuple[nn.Module, dict[str, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from curate import UserError, partial_of, read_json, sha256_file, writing
-from pretrain.backbone import CONFIG, WEIGHTS
+from pretrain.description import CONFIG, WEIGHTS
 
 
 def export_run(run: str | Path, out: str | Path) -> dict[str, Any]:

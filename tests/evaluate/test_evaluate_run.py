@@ -40,8 +40,13 @@ def tiny_loader(source: str) -> tuple[Any, dict[str, Any]]:
     return model, info
 
 
+def describe_tiny(source: str) -> dict[str, Any]:
+    return tiny_loader(source)[1]
+
+
 def run(cohort: Path, task: Path, out: Path, **changes: Any) -> Path:
-    arguments: dict[str, Any] = {"shards": out.parent / "shards", "seeds": 2, "replicates": 100, "workers": 1, "loader": tiny_loader}
+    arguments: dict[str, Any] = {"shards": out.parent / "shards", "seeds": 2, "replicates": 100, "workers": 1}
+    arguments |= {"loader": tiny_loader, "describe": describe_tiny}
     models = changes.pop("models", {"A": "stub-1", "B": "stub-2"})
     return evaluate_models(models, [read_task(task)], cohort=cohort, out=out, **{**arguments, **changes})
 
@@ -122,7 +127,7 @@ def test_the_comparison_has_both_methods_for_each_group(finished: Path) -> None:
 def test_the_same_command_again_does_nothing(finished: Path, cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = digests(finished)
     monkeypatch.setattr("evaluate.run.extract_features", lambda *a, **k: pytest.fail("features again"))
-    run(cohort, finished.parent / "dr.yaml", finished)
+    run(cohort, finished.parent / "dr.yaml", finished, loader=lambda source: pytest.fail("a model was loaded"))
     assert digests(finished) == before
 
 
@@ -240,7 +245,7 @@ def test_a_split_of_one_class_is_refused_before_any_work(cohort: Path, tmp_path:
     table.loc[(table["part"] == "val") & (table["dr_grade"] == 2), "part"] = None
     table.to_parquet(folder / "cohort.parquet")
     with pytest.raises(UserError, match="images of the split 'val' are of class 'none': nothing to tell apart"):
-        run(folder, path, tmp_path / "evaluation", loader=refuse)
+        run(folder, path, tmp_path / "evaluation", loader=refuse, describe=refuse)
 
 
 def test_unknown_patients_are_said_to_be_unknown(write_cohort: Callable[..., Path], tmp_path: Path, task_file: Callable[[], Path]) -> None:
