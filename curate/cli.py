@@ -134,8 +134,56 @@ def _show_measures(cohort: Path, made: dict[str, Any]) -> None:
 
 
 @app.command()
+def describe(
+    cohort: CohortDir = Path("cohort"),
+    against: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Another cohort to compare with.")] = None,
+    split: Annotated[str | None, typer.Option(metavar="COLUMN", help="Compare the groups of a column of the cohort, as site.")] = None,
+    by: Annotated[str, typer.Option(help="Columns to describe, as age,sex.  [default: all that can be]")] = "",
+    measures: Annotated[str, typer.Option(help="Measures to describe and draw.  [default: all; the main ones drawn]")] = "",
+    pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Whether to draw.")] = True,
+    bins: Bins = None,
+    out: Annotated[Path, typer.Option(help="The folder to make.")] = Path("describe"),
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Describe who is in a cohort and what its images measure, alone or against another: numbers, words and pictures."""
+    from curate.describe import DescribeRequest, describe_cohort, show
+
+    request = DescribeRequest(by=_columns(by), measures=_columns(measures), bins=tuple(bins or ()), split=split, pictures=pictures)
+    about = describe_cohort(cohort, request, against=against, out=out)
+    show(about, out)
+    console.result(about)
+
+
+@app.command()
+def identify(
+    by: Annotated[str, typer.Option(help="Attributes to compare.  [default: age, sex, ethnicity, device and site, as far as known]")] = "",
+    features: Annotated[
+        str | None, typer.Option(metavar="latent-NAME", help="The latent features to use, or measures.  [default: the latent ones, if any]")
+    ] = None,
+    permutations: Annotated[int, typer.Option(min=19, help="Permutations for every noise floor.")] = 199,
+    cohort: CohortDir = Path("cohort"),
+    out: Annotated[Path, typer.Option(help="The folder to make.")] = Path("identify"),
+    bins: Bins = None,
+    seed: Seed = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Find which metadata drive the variation of the images, and what to balance by."""
+    from curate.identify import identify_cohort, show
+
+    about = identify_cohort(cohort, by=_columns(by), bins=bins or (), features=features, permutations=permutations, seed=seed, out=out)
+    show(about, out)
+    console.result(about)
+
+
+@app.command()
 def sample(
-    balance: Annotated[str, typer.Option(help="Columns to balance, as age or age,sex; none draws at random.")] = "age",
+    balance: Annotated[
+        str, typer.Option(help="Columns to balance, as age or age,sex; none draws at random; auto takes what identify suggests.")
+    ] = "age",
     images: Annotated[
         str | None,
         typer.Option(
@@ -168,6 +216,7 @@ def sample(
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE.svg", help="Draw the plan into a file, before anything else is written.")
     ] = None,
+    identified: Annotated[Path, typer.Option("--identify", metavar="DIR", help="What --balance auto reads.")] = Path("identify"),
     name: Annotated[str | None, typer.Option(help="The shard set's name.")] = None,
     cohort: CohortDir = Path("cohort"),
     out: Annotated[Path, typer.Option(help="The shard set folder to make.")] = Path("shards"),
@@ -184,8 +233,14 @@ def sample(
     from curate.sample import SampleRequest, how_many, sample_cohort
     from curate.sample_report import show
 
+    columns = _columns(balance)
+    if balance.strip() == "auto":
+        from curate.identify import read_suggested_balance
+
+        columns = read_suggested_balance(identified)
+        console.say(f"--balance {','.join(columns) or 'none'}, as {identified / 'identify.json'} suggests")
     request = SampleRequest(
-        balance=_columns(balance), images=how_many(images), target=target, strata=strata, exclude=tuple(exclude or ()),
+        balance=columns, images=how_many(images), target=target, strata=strata, exclude=tuple(exclude or ()),
         per_patient=per_patient, holdout=holdout, quality=quality, unknown=unknown,
         size=size, crop=crop, modality=modality, jpeg_quality=jpeg_quality,
         shard_images=shard_images, checksum=checksum, embed_metadata=_columns(embed_metadata), bins=tuple(bins or ()),
