@@ -112,6 +112,9 @@ def measure(
     cohort: CohortDir = Path("cohort"),
     modality: Annotated[str, typer.Option(help="What the images are.")] = "retina",
     resolution: Annotated[int, typer.Option(min=128, max=1824, help="Pixels across the field of view at which shape is measured.")] = 512,
+    masks: Annotated[
+        Path | None, typer.Option(help="Folder with masks of the images in vessels/, artery_vein/ and disc/: adds zones and calibres.")
+    ] = None,
     workers: Workers = 0,
     scheduler: Scheduler = None,
     part: Part = None,
@@ -122,7 +125,7 @@ def measure(
     """Measure the quality and morphology of every image."""
     from curate.measure import measure_cohort
 
-    made = measure_cohort(cohort, modality=modality, resolution=resolution, workers=workers)
+    made = measure_cohort(cohort, modality=modality, resolution=resolution, masks=masks, workers=workers)
     _show_measures(cohort, made)
     console.result(made)
 

@@ -6,6 +6,7 @@ costs at most the parts that were under way. ``measurements.json`` is written la
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 from collections.abc import Callable
@@ -28,6 +29,7 @@ _PART = 128
 
 # Modality -> module with MEASURES (column -> type) and measure_image(rgb, *, resolution) -> {column: value or None}.
 MODALITIES = {"retina": "curate.retina", "generic": "curate.generic"}
+ENTRY_POINTS = "evenfooting.modalities"  # the group in which other packages name such modules
 
 
 def measure_cohort(
@@ -35,6 +37,7 @@ def measure_cohort(
     *,
     modality: str = "retina",
     resolution: int = DEFAULT_RESOLUTION,
+    masks: Path | None = None,
     workers: int = 0,
     max_bad: float = 0.01,
 ) -> dict[str, Any]:
@@ -42,25 +45,32 @@ def measure_cohort(
 
     Args:
         cohort: the cohort folder.
-        modality: one of `MODALITIES`: what is measured.
+        modality: one of `MODALITIES`, or a name of the entry point group `ENTRY_POINTS`: what is measured.
         resolution: pixels to which the field of view (retina) or the longer side (generic) is brought.
+        masks: a folder of what is known of the photographs (see `curate.retina.masks`): arteries and veins, the disc's
+            zones and the calibres are measured too. Images without masks go without these.
         workers: processes; 0 is one a core. Never changes the result.
         max_bad: share of images that may be unreadable.
 
     Returns:
         What ``measurements.json`` holds: ``made_by``; ``images``; ``states`` and, where it is graded, ``quality``:
-        value -> number of images; ``medians``: measure -> median over the images that have it, or None.
+        value -> number of images; ``masks``, where given: kind -> number
+        of images that have one; ``medians``: measure -> median over the images that have it, or None.
 
     Raises:
         UserError: where there is no such cohort or modality, its images are gone or too many can't be read, or the
             cohort was measured with another specification.
     """
     source = read_cohort(cohort)
-    if modality not in MODALITIES:
-        raise UserError(f"--modality {modality}: unknown{nearest(modality, MODALITIES)}")
+    _modality(modality)
     if resolution < 128:
         raise UserError(f"--resolution {resolution}: at least 128 pixels are needed")
-    made_by = provenance({"modality": modality, "resolution": resolution}, {"cohort.parquet": source.digest})
+    inputs = {"cohort.parquet": source.digest}
+    files: list[dict[str, Path]] | None = None
+    if masks is not None:
+        files = _find_masks(modality, masks, source)
+        inputs["masks"] = _listing(masks, files)
+    made_by = provenance({"modality": modality, "resolution": resolution}, inputs)
     table_file, about_file = cohort / "measurements.parquet", cohort / "measurements.json"
     if about_file.exists():
         there = read_json(about_file, "a table of measures")
@@ -71,9 +81,11 @@ def measure_cohort(
         about_file.unlink(missing_ok=True)  # says complete of a table that is gone
     if not source.images.is_dir():
         raise UserError(f"{source.images}: the cohort's image folder is missing; put it back, or ingest again with --images")
-    table = _measure(source, modality, resolution, workers, made_by, max_bad)
+    table = _measure(source, modality, resolution, files, workers, made_by, max_bad)
     write_parquet(table_file, table)
     about = {"made_by": made_by, **_summary(table)}
+    if files is not None:
+        about["masks"] = {kind: sum(kind in f for f in files) for kind in sorted({kind for f in files for kind in f})}
     for left_over in cohort.glob(".measurements.*.tmp"):  # of a process that was killed here
         left_over.unlink(missing_ok=True)
     write_json(about_file, about)
@@ -81,7 +93,30 @@ def measure_cohort(
     return about
 
 
-def _measure(source: Cohort, modality: str, resolution: int, workers: int, made_by: dict[str, Any], max_bad: float) -> pd.DataFrame:
+def _find_masks(modality: str, folder: Path, source: Cohort) -> list[dict[str, Path]]:
+    """Find the masks of the cohort's images, in the order of their ids."""
+    if modality != "retina":
+        raise UserError(f"--masks {folder}: masks are for --modality retina; leave it out for {modality}")
+    from curate.retina.masks import find_masks
+
+    return find_masks(folder, source.table.sort_values("image_id", kind="stable")["path"])
+
+
+def _listing(folder: Path, files: list[dict[str, Path]]) -> str:
+    """Give a digest of the masks' names and sizes: reading a million of them again would take as long as measuring."""
+    lines = [f"{file.relative_to(folder).as_posix()} {file.stat().st_size}" for found in files for file in found.values()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _measure(
+    source: Cohort,
+    modality: str,
+    resolution: int,
+    masks: list[dict[str, Path]] | None,
+    workers: int,
+    made_by: dict[str, Any],
+    max_bad: float,
+) -> pd.DataFrame:
     import pandas as pd
 
     partial = begin(source.folder / "measurements", "measurements.json", made_by)
@@ -96,6 +131,7 @@ def _measure(source: Cohort, modality: str, resolution: int, workers: int, made_
                 rows.iloc[start:stop].reset_index(drop=True),
                 modality,
                 resolution,
+                None if masks is None else masks[start:stop],
                 partial / f"images-{number:06d}.parquet",
             ),
         )
@@ -114,22 +150,30 @@ def _measure(source: Cohort, modality: str, resolution: int, workers: int, made_
         )
     if bad:
         console.warn(f"{bad:,} of {len(rows):,} images cannot be read; their state is '{UNREADABLE}'")
-    return pd.concat([pd.read_parquet(part[2][4]) for part in parts], ignore_index=True)
+    return pd.concat([pd.read_parquet(part[2][-1]) for part in parts], ignore_index=True)
 
 
-def _measure_part(images: str, rows: pd.DataFrame, modality: str, resolution: int, to: Path) -> dict[str, Any]:
+def _measure_part(
+    images: str, rows: pd.DataFrame, modality: str, resolution: int, masks: list[dict[str, Path]] | None, to: Path
+) -> dict[str, Any]:
     import cv2
     import pandas as pd
 
     cv2.setNumThreads(1)
     measures, measure = _modality(modality)
+    if masks is not None:
+        from curate.retina import masks as retinal
+
+        measures = measures | retinal.MEASURES
     results: list[dict[str, Any]] = []
     unread: list[str] = []
-    for path, width, height in zip(rows["path"], rows["width"], rows["height"], strict=True):
+    for number, (path, width, height) in enumerate(zip(rows["path"], rows["width"], rows["height"], strict=True)):
         rgb = read_image(os.path.join(images, path), at_least=2 * resolution, size=(int(width), int(height)))
         if rgb is None:
             unread.append(path)
             results.append({"state": UNREADABLE})
+        elif masks is not None:
+            results.append(measure(rgb, resolution=resolution, masks=retinal.read_masks(masks[number])))
         else:
             results.append(measure(rgb, resolution=resolution))
     columns = {name: pd.Series([r.get(name) for r in results], dtype=kind) for name, kind in measures.items()}
@@ -138,8 +182,23 @@ def _measure_part(images: str, rows: pd.DataFrame, modality: str, resolution: in
 
 
 def _modality(name: str) -> tuple[dict[str, str], Callable[..., dict[str, Any]]]:
-    module = importlib.import_module(MODALITIES[name])
-    return module.MEASURES, module.measure_image
+    """Import a modality: one that ships, or one that an installed package names among its entry points."""
+    if name in MODALITIES:
+        module = importlib.import_module(MODALITIES[name])
+        return module.MEASURES, module.measure_image
+    from importlib.metadata import entry_points
+
+    plugins = {found.name: found for found in entry_points(group=ENTRY_POINTS)}
+    if name not in plugins:
+        raise UserError(f"--modality {name}: unknown{nearest(name, [*MODALITIES, *plugins])}")
+    try:
+        module = plugins[name].load()
+        measures, measure = dict(module.MEASURES), module.measure_image
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"--modality {name}: {plugins[name].value} can't be used: {error}") from error
+    if measures.get("state") != "string":
+        raise UserError(f"--modality {name}: MEASURES of {plugins[name].value} must have a column 'state' of type 'string'")
+    return measures, measure
 
 
 def read_image(path: str, *, at_least: int, size: tuple[int, int]) -> np.ndarray | None:

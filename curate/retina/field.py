@@ -49,7 +49,8 @@ def lit(rgb: np.ndarray) -> np.ndarray:
     Returns:
         (H, W) uint8, 1 where lit.
     """
-    value = rgb.max(axis=2)
+    red, green, blue = cv2.split(rgb)
+    value = cv2.max(cv2.max(red, green), blue)  # several times faster than rgb.max(axis=2)
     height, width = value.shape
     k = max(2, min(height, width) // 32)
     corners = np.concatenate([rgb[a, b].reshape(-1, 3) for a in (slice(k), slice(-k, None)) for b in (slice(k), slice(-k, None))])
@@ -60,7 +61,7 @@ def lit(rgb: np.ndarray) -> np.ndarray:
     bright = float(np.percentile(value, 95))
     mask = value > surround + max(7.0, 0.1 * (bright - surround))
     if paper.mean() > 0.4:
-        mask &= rgb.min(axis=2) < 245
+        mask &= cv2.min(cv2.min(red, green), blue) < 245
     return mask.astype(np.uint8)
 
 
@@ -130,6 +131,38 @@ def normalise(rgb: np.ndarray, field: Field, resolution: int) -> tuple[np.ndarra
     image = cv2.resize(square, target, interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
     mask = cv2.resize(shown, target, interpolation=cv2.INTER_NEAREST) & disc(resolution)
     return image * mask[:, :, None], mask
+
+
+def without_bands(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Take out of the mask what lies beyond straight edges: some cameras cut the field above and below.
+
+    A row or a column belongs to the field from the first that is lit, and not white paper, over half of what the mask
+    has there; bands narrower than a hundredth of the diameter are shadow at the rim, and stay.
+
+    Args:
+        image: (R, R, 3) uint8, from `normalise`.
+        mask: (R, R) uint8 of 0 and 1, from `normalise`.
+
+    Returns:
+        (R, R) uint8 of 0 and 1.
+    """
+    step = max(1, len(mask) // _THUMBNAIL)
+    seen = mask[::step, ::step]
+    thumbnail = np.ascontiguousarray(image[::step, ::step])
+    red, green, blue = cv2.split(thumbnail)
+    bright = lit(thumbnail) & seen & (cv2.min(cv2.min(red, green), blue) < 250).astype(np.uint8)
+    kept = mask.copy()
+    for axis, cut in ((1, kept), (0, kept.T)):
+        total = seen.sum(axis=axis, dtype=np.int64)
+        within, rows = np.flatnonzero(total), np.flatnonzero(2 * bright.sum(axis=axis, dtype=np.int64) > np.maximum(total, 1))
+        if not len(rows):
+            return mask
+        # One more row than is dark or white, as the edge itself is half so.
+        if rows[0] - within[0] > 0.01 * len(seen):
+            cut[: (int(rows[0]) + 1) * step] = 0
+        if within[-1] - rows[-1] > 0.01 * len(seen):
+            cut[int(rows[-1]) * step :] = 0
+    return kept
 
 
 def disc(size: int) -> np.ndarray:
@@ -214,18 +247,19 @@ def _ransac(points: np.ndarray, *, ellipse: bool) -> tuple[float, float, float, 
     if not usable.any():
         return None
     solutions = np.linalg.solve(matrices[usable], right[draws[usable]][:, :, None])[:, :, 0]
-    shapes = np.array([_shape(s, ellipse) for s in solutions])
+    shapes = _shapes(solutions, ellipse)
     shapes = shapes[np.isfinite(shapes).all(axis=1)]
     if not len(shapes):
         return None
     x, y, a, b = (shapes[:, i, None] for i in range(4))
-    votes = (np.abs(np.hypot((p[None, :, 0] - x) / a, (p[None, :, 1] - y) / b) - 1) < _INLIER).sum(axis=1)
+    squared = ((p[None, :, 0] - x) / a) ** 2 + ((p[None, :, 1] - y) / b) ** 2
+    votes = (np.abs(squared - (1 + _INLIER**2)) < 2 * _INLIER).sum(axis=1)  # between (1 - inlier) squared and (1 + inlier) squared
     best: tuple[float, float, float, float] = tuple(shapes[int(votes.argmax())])
     for _ in range(4):
         agree = _agreeing(p, best)
         if agree.sum() < 8:
             return None
-        refined = _shape(np.linalg.lstsq(system[agree], right[agree], rcond=None)[0], ellipse)
+        refined = _shapes(_least_squares(system[agree], right[agree])[None], ellipse)[0]
         if not np.isfinite(refined).all():
             return None
         best = refined
@@ -233,11 +267,21 @@ def _ransac(points: np.ndarray, *, ellipse: bool) -> tuple[float, float, float, 
     return x_ * float(spread) + float(centre[0]), y_ * float(spread) + float(centre[1]), a_ * float(spread), b_ * float(spread)
 
 
-def _shape(solution: np.ndarray, ellipse: bool) -> tuple[float, float, float, float]:
-    b, c, d, e = solution if ellipse else (1.0, *solution)
-    nothing = (np.nan,) * 4
-    if b <= 0.05:
-        return nothing
-    x, y = -c / 2, -d / (2 * b)
-    squared = x * x + b * y * y - e
-    return (x, y, float(np.sqrt(squared)), float(np.sqrt(squared / b))) if squared > 0 else nothing
+def _least_squares(system: np.ndarray, right: np.ndarray) -> np.ndarray:
+    # The normal equations are several times faster than a decomposition of the system, and well conditioned: points are centred and scaled.
+    try:
+        return np.linalg.solve(system.T @ system, system.T @ right)
+    except np.linalg.LinAlgError:
+        return np.full(system.shape[1], np.nan)
+
+
+def _shapes(solutions: np.ndarray, ellipse: bool) -> np.ndarray:
+    """Give centres and half-axes, (n, 4) of x, y, a, b, NaN where there is no such ellipse, of (n, 4 or 3) coefficients."""
+    b = solutions[:, 0] if ellipse else np.ones(len(solutions))
+    c, d, e = solutions[:, -3:].T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        x, y = -c / 2, -d / (2 * b)
+        squared = x * x + b * y * y - e
+        shapes = np.stack([x, y, np.sqrt(squared), np.sqrt(squared / b)], axis=1)
+    shapes[~((b > 0.05) & (squared > 0))] = np.nan
+    return shapes

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import cv2
+from dataclasses import replace
+
 import numpy as np
 
-from curate.retina import field, morphology, quality, vessels
+from curate.retina import field, quality, vessels
+from curate.retina.masks import MEASURES as MASK_MEASURES
+from curate.retina.masks import Masks, measure_masks
+from curate.retina.shape import SHAPES, vessel_measures
 
 DEFAULT_RESOLUTION = 512  # px: diameter to which every field of view is brought
 _SMALLEST = 64  # px: shorter sides show no vessels
-_FEWEST = 0.005  # share of the field: less marked than this is no vessel tree, and nothing is said about its shape
 
 OK = "ok"
 NOT_FUNDUS = "not a fundus photograph"
@@ -33,25 +36,21 @@ MEASURES: dict[str, str] = {
     "visibility": "float64",
     "quality_score": "float64",
     "quality": "string",
-    "Fractal_dimension": "float64",
-    "Vessel_density": "float64",
-    "Average_width": "float64",
-    "Distance_tortuosity": "float64",
-    "Squared_curvature_tortuosity": "float64",
-    "Tortuosity_density": "float64",
-    "Branch_density": "float64",
+    **dict.fromkeys(SHAPES, "float64"),
 }
 
 
-def measure_image(rgb: np.ndarray, *, resolution: int = DEFAULT_RESOLUTION) -> dict[str, float | str | None]:
+def measure_image(rgb: np.ndarray, *, resolution: int = DEFAULT_RESOLUTION, masks: Masks | None = None) -> dict[str, float | str | None]:
     """Measure quality and vessel morphology of one photograph.
 
     Args:
         rgb: (H, W, 3) uint8.
         resolution: pixels to which the diameter of the field of view is brought; the filters always see 512.
+        masks: what is known of the photograph, see `curate.retina.masks`; vessels drawn there are measured instead of
+            those that the filters find.
 
     Returns:
-        One value for each name in `MEASURES`, None where it can't be had:
+        One value for each name in `MEASURES`, and in `MASK_MEASURES` where masks are given, None where it can't be had:
 
         - ``state``: ``ok``, or why nothing more is said: ``not a fundus photograph``, ``too dark``,
           ``overexposed``, ``too small``.
@@ -60,8 +59,9 @@ def measure_image(rgb: np.ndarray, *, resolution: int = DEFAULT_RESOLUTION) -> d
           unless the photograph was resized unevenly; ``field_coverage``: share of the full disc that is shown.
         - ``brightness``, ``exposure``, ``sharpness``, ``contrast``, ``visibility``, ``quality_score`` and
           ``quality`` (good, usable, reject): see `curate.retina.quality`.
-        - ``Fractal_dimension`` ... ``Branch_density``: see `curate.retina.morphology`; None where fewer than 0.5 %
-          of the field is marked as vessel. ``Average_width`` is in pixels of a field of 912 px.
+        - ``Fractal_dimension`` ... ``Branching_angle``: see `curate.retina.morphology`; None where the quality
+          is graded reject (what can't be seen can't be counted) or fewer than 0.5 % of the field is marked as vessel.
+          ``Average_width`` is in pixels of a field of 912 px.
 
     Raises:
         ValueError: where `rgb` isn't (H, W, 3) uint8 or `resolution` is under 128.
@@ -70,7 +70,7 @@ def measure_image(rgb: np.ndarray, *, resolution: int = DEFAULT_RESOLUTION) -> d
         raise ValueError(f"expected (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}")
     if resolution < 128:
         raise ValueError(f"resolution {resolution}: at least 128 pixels are needed")
-    row: dict[str, float | str | None] = dict.fromkeys(MEASURES)
+    row: dict[str, float | str | None] = dict.fromkeys(MEASURES if masks is None else (*MEASURES, *MASK_MEASURES))
     height, width = rgb.shape[:2]
     if min(height, width) < _SMALLEST:
         return row | {"state": TOO_SMALL}
@@ -89,11 +89,18 @@ def measure_image(rgb: np.ndarray, *, resolution: int = DEFAULT_RESOLUTION) -> d
     if min(found.radius_x, found.radius_y) < _SMALLEST / 2:
         return row | {"state": TOO_SMALL}
     image, mask = field.normalise(rgb, found, resolution)
+    mask = field.without_bands(image, mask)
     row["state"] = _state(image, mask, found)
     if row["state"] != OK:
-        return row if row["state"] != NOT_FUNDUS else dict.fromkeys(MEASURES) | {"state": NOT_FUNDUS}
+        return row if row["state"] != NOT_FUNDUS else dict.fromkeys(row) | {"state": NOT_FUNDUS}
     response = vessels.vessel_response(image, mask)
-    return row | _quality(image, mask, response) | _morphology(vessels.vessel_map(response, resolution), mask)
+    row |= _quality(image, mask, response)
+    drawn = (masks or Masks()).in_field((height, width), found, resolution)
+    if drawn.vessels is None and row["quality"] != "reject":
+        drawn = replace(drawn, vessels=vessels.vessel_map(response, resolution))
+    if drawn.vessels is not None:
+        row |= vessel_measures(drawn.vessels, mask)
+    return row if masks is None else row | measure_masks(drawn, mask)
 
 
 def _overall_state(rgb: np.ndarray) -> str | None:
@@ -140,22 +147,4 @@ def _quality(image: np.ndarray, mask: np.ndarray, response: vessels.Vessels) -> 
         "visibility": found.visibility,
         "quality_score": score,
         "quality": quality.grade_of(score),
-    }
-
-
-def _morphology(marked: np.ndarray, mask: np.ndarray) -> dict[str, float | str | None]:
-    density = morphology.vessel_density(marked, mask)
-    if density < _FEWEST:
-        return {}
-    resolution = marked.shape[0]
-    skeleton = morphology.skeleton_of(marked)
-    distance, squared, turns = morphology.tortuosities(skeleton.segments, resolution)
-    return {
-        "Fractal_dimension": morphology.fractal_dimension(cv2.copyTo(marked, mask)),
-        "Vessel_density": density,
-        "Average_width": morphology.average_width(marked, skeleton),
-        "Distance_tortuosity": distance,
-        "Squared_curvature_tortuosity": squared,
-        "Tortuosity_density": turns,
-        "Branch_density": morphology.branch_density(skeleton, resolution),
     }

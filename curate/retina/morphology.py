@@ -18,16 +18,22 @@ _BOX_GRID = 512
 _SPUR = 12  # px of a 912 px field: side arms shorter than this are ragged edges, not vessels
 _SMOOTHING = 8.0  # px of a 912 px field: standard deviation that takes the staircase out of a pixel path
 _STRAIGHT = 0.15  # radians: a curve that turns by less before it turns back counts as straight
+_ARM = 25  # px of a 912 px field: length over which a branch's direction is taken
+_TOUCHING = 6.0  # px from a branch point to the ends of the lines that were cut there
 _SQUARE = np.ones((3, 3), np.uint8)
+# The eight neighbours in turn, each a bit; how often the bits change from 0 to 1 on the way around, for each pattern.
+_RING = np.array([[128, 1, 2], [64, 0, 4], [32, 16, 8]], np.float32)
+_CHANGES = np.array([(~n & ((n >> 1) | (n << 7)) & 255).bit_count() for n in range(256)], np.uint8)
 _NEIGHBOURS = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, -1), (-1, 1))
 
 
 def fractal_dimension(mask: np.ndarray) -> float | None:
     """Box-counting dimension of a vessel map.
 
-    The map is brought to 512 px and covered with boxes of 4, 8, ... 256 px, so the same fractions of the field at any
-    resolution; the dimension is the slope of log(boxes that hold a vessel) over log(1 / size) by least squares.
-    AutoMorph counts boxes of 4 to 512 px on a map of 912 px, and leaves out boxes that are wholly vessel.
+    The map is brought to 512 px and covered with boxes of 4, 8, ... 128 px, the same fractions of the field at any
+    resolution (a quarter of it at most: all larger boxes hold a vessel, which says nothing); the dimension is the slope
+    of log(boxes that hold a vessel) over log(1 / size) by least squares. AutoMorph counts boxes of 4 to 512 px on a
+    map of 912 px, and leaves out boxes that are wholly vessel.
 
     Args:
         mask: (R, R), non-zero where vessel.
@@ -47,7 +53,7 @@ def fractal_dimension(mask: np.ndarray) -> float | None:
         if not marked.any():
             return None
     sizes, counts, size = [], [], 1
-    while size < _BOX_GRID // 2:
+    while size < _BOX_GRID // 4:
         marked = marked[0::2, 0::2] | marked[1::2, 0::2] | marked[0::2, 1::2] | marked[1::2, 1::2]
         size *= 2
         if size >= 4:
@@ -79,12 +85,14 @@ class Skeleton:
             directions (Kulpa 1977), where 1 and sqrt(2) make the average line 5 % too long.
         branches: number of branch points and crossings.
         segments: centre lines between branch points, each (n, 2) float64 of x, y in pixels, in order.
+        junctions: pixels of branch points and crossings, (n, 3) float64 of x, y and the number of the point.
     """
 
     pixels: np.ndarray
     length: float
     branches: int
     segments: list[np.ndarray]
+    junctions: np.ndarray
 
 
 def skeleton_of(mask: np.ndarray) -> Skeleton:
@@ -98,11 +106,36 @@ def skeleton_of(mask: np.ndarray) -> Skeleton:
     pixels = np.pad(skeletonize(mask > 0), 1).astype(np.uint8)
     _prune(pixels, _SPUR * mask.shape[0] / REFERENCE)
     junctions = _junctions(pixels)
-    branches = cv2.connectedComponents(cv2.dilate(junctions, _SQUARE), connectivity=8)[0] - 1
+    count, numbers = cv2.connectedComponents(cv2.dilate(junctions, _SQUARE), connectivity=8)
+    y, x = np.nonzero(junctions)
+    places = np.stack([x - 1, y - 1, numbers[y, x]], axis=1).astype(np.float64)
     crowded = ((pixels > 0) & (_neighbour_count(pixels) >= 4)).astype(np.uint8)
     rest = np.where(cv2.dilate(junctions | crowded, _SQUARE) > 0, np.uint8(0), pixels)
-    shortest = max(3, _SHORTEST * mask.shape[0] // REFERENCE)
-    return Skeleton(pixels[1:-1, 1:-1], _length(pixels), branches, _ordered(rest, shortest))
+    return Skeleton(pixels[1:-1, 1:-1], _length(pixels), count - 1, _ordered(rest, _shortest(mask.shape[0])), places)
+
+
+def within(skeleton: Skeleton, zone: np.ndarray) -> Skeleton:
+    """Cut a skeleton to a zone: thinning a map that was cut itself would bend every line at the cut.
+
+    Args:
+        skeleton: of the whole map.
+        zone: (R, R) uint8 of 0 and 1.
+    """
+    pixels = skeleton.pixels & zone
+    shortest = _shortest(len(zone))
+    pieces = []
+    for path in skeleton.segments:
+        x, y = path.astype(int).T
+        inside = zone[y, x] > 0
+        for piece in np.split(path, np.flatnonzero(np.diff(inside)) + 1)[0 if inside[0] else 1 :: 2]:
+            pieces += [piece] if len(piece) >= shortest else []
+    x, y = skeleton.junctions[:, :2].astype(int).T
+    junctions = skeleton.junctions[zone[y, x] > 0]
+    return Skeleton(pixels, _length(pixels), len(np.unique(junctions[:, 2])), pieces, junctions)
+
+
+def _shortest(resolution: int) -> int:
+    return max(3, _SHORTEST * resolution // REFERENCE)
 
 
 def _length(pixels: np.ndarray) -> float:
@@ -143,12 +176,8 @@ def _prune(pixels: np.ndarray, shortest: float) -> None:
 
 
 def _arms(pixels: np.ndarray) -> np.ndarray:
-    ring = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
-    around = [np.roll(pixels, (-dy, -dx), axis=(0, 1)) for dy, dx in ring]
-    changes = np.zeros(pixels.shape, np.uint8)
-    for before, after in zip(around, [*around[1:], around[0]], strict=True):
-        changes += after & ~before & 1
-    return changes
+    """Count, for each pixel, the changes from 0 to 1 on the way around it, (h, w) uint8."""
+    return cv2.LUT(cv2.filter2D(pixels, cv2.CV_8U, _RING, borderType=cv2.BORDER_CONSTANT), _CHANGES)
 
 
 def _ordered(pixels: np.ndarray, shortest: int) -> list[np.ndarray]:
@@ -281,3 +310,42 @@ def _smoothed(path: np.ndarray, sigma: float) -> np.ndarray:
 def branch_density(skeleton: Skeleton, resolution: int) -> float | None:
     """Branch points and crossings per field diameter of vessel length."""
     return skeleton.branches / (skeleton.length / resolution) if skeleton.length > 0 else None
+
+
+def branching_angle(skeleton: Skeleton, resolution: int) -> float | None:
+    """Mean angle at which vessels part, in degrees.
+
+    At each point where exactly three centre lines meet: the smallest of the three angles between them, each line's
+    direction being taken from its first 25 px (of a 912 px field). Crossings, where four meet, and points with an arm
+    too short to have a direction are left out.
+
+    Returns:
+        The mean, or None where there is no such point.
+
+    Example:
+        >>> image = np.zeros((912, 912), np.uint8)
+        >>> for end in ((450, 100), (250, 800), (650, 800)):
+        ...     _ = cv2.line(image, (450, 450), end, 1, 5)
+        >>> bool(abs(branching_angle(skeleton_of(image), 912) - 2 * np.degrees(np.arctan(200 / 350))) < 3)
+        True
+    """
+    from scipy.spatial import cKDTree
+
+    if not skeleton.segments or not len(skeleton.junctions):
+        return None
+    reach = max(6, round(_ARM * resolution / REFERENCE))
+    ends = np.array([end for path in skeleton.segments for end in (path[0], path[-1])])
+    inwards = np.array([end for path in skeleton.segments for end in (path[: reach + 1][-1], path[-reach - 1 :][0])])
+    distance, nearest = cKDTree(skeleton.junctions[:, :2]).query(ends, distance_upper_bound=_TOUCHING)
+    near = np.isfinite(distance)
+    numbers = skeleton.junctions[nearest[near], 2].astype(int)
+    turned = (inwards - ends)[near]
+    direction = np.arctan2(turned[:, 1], turned[:, 0])
+    order = np.argsort(numbers, kind="stable")
+    _, first, count = np.unique(numbers[order], return_index=True, return_counts=True)
+    three = first[count == 3]
+    if not len(three):
+        return None
+    arms = np.sort(direction[order][three[:, None] + np.arange(3)], axis=1)
+    gaps = np.concatenate([np.diff(arms, axis=1), 2 * np.pi - (arms[:, 2:] - arms[:, :1])], axis=1)
+    return float(np.degrees(gaps.min(axis=1)).mean())

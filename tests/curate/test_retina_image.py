@@ -144,3 +144,19 @@ def test_vessel_maps_agree_with_the_first_observer_on_chase_db1() -> None:
     assert np.mean(areas) >= 0.95
     assert np.mean(dice) >= 0.72
     assert min(dice) >= 0.65
+
+
+@pytest.mark.parametrize("size", [256, 512])
+def test_measured_fractal_dimension_and_density_rank_phantoms_as_their_truth_does(tmp_path: Path, size: int) -> None:
+    import pandas as pd
+
+    from curate.phantom import simulate_archive
+
+    simulate_archive(tmp_path / "archive", patients=24, size=size, seed=21, workers=1)
+    truth = pd.read_parquet(tmp_path / "archive" / "truth" / "truth.parquet")
+    pictures = (cv2.imread(str(tmp_path / "archive" / "images" / name)) for name in truth["image_file"])
+    rows = [measure_image(np.ascontiguousarray(picture[:, :, ::-1])) for picture in pictures if picture is not None]
+    measured = pd.DataFrame(rows)
+    assert measured["Vessel_density"].notna().mean() > 0.85
+    for name, true in (("Fractal_dimension", "fractal_dimension"), ("Vessel_density", "vessel_density")):
+        assert measured[name].corr(truth[true], method="spearman") >= 0.8, name
