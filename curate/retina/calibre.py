@@ -63,7 +63,7 @@ def knudtson(six: np.ndarray, vessel: str) -> float | None:
 
     Example:
         >>> round(knudtson(np.array([100.0] * 6), "CRAE"), 2)
-        160.62
+        174.84
     """
     return _joined(six, lambda wide, narrow: _COEFFICIENTS[vessel] * math.hypot(wide, narrow))
 
