@@ -253,10 +253,13 @@ def _resume(out: Path, partial: Path, name: str, made_by: dict[str, Any]) -> Pat
 
 def _is_foreign(partial: Path, name: str) -> bool:
     """Say whether a folder holds files, but not those with which the making of this artefact begins or ends."""
-    if not partial.is_dir():
-        return partial.exists()
     for _ in range(4):  # a listing can miss a file that another process is just replacing
-        names = os.listdir(partial)
+        try:
+            names = os.listdir(partial)  # asked once: between two questions another task may have made the folder
+        except FileNotFoundError:
+            return False
+        except NotADirectoryError:
+            return True
         if all(n == lock.NAME or n.endswith(".tmp") for n in names):
             return False
         if {"specification.json", name} & set(names) or (partial / "specification.json").exists() or (partial / name).exists():

@@ -212,7 +212,12 @@ def sample(
     modality: Annotated[str, typer.Option(help="What the images are, for --crop: retina, or generic (borders of one colour).")] = "retina",
     jpeg_quality: Annotated[int, typer.Option(min=50, max=100, help="Of photographs that are encoded anew.")] = 92,
     shard_images: Annotated[int, typer.Option(min=1, help="At most so many images a shard.")] = 8192,
-    checksum: Annotated[str, typer.Option(help="Of the tars: md5, as wids names it, or crc32, which is written faster.")] = "md5",
+    checksum: Annotated[
+        str,
+        typer.Option(
+            help="Of the tars: members (SHA-256 of their members' SHA-256), or md5 as other wids indices have it, which is slower."
+        ),
+    ] = "members",
     embed_metadata: Annotated[str, typer.Option(help="Columns to write into the shards, as age,sex; none by default.")] = "",
     salt: Annotated[Path | None, typer.Option(help="File with a secret that makes the keys; one is derived by default.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and write no shards.")] = False,

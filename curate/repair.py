@@ -152,7 +152,7 @@ def survey_shard(folder: str, name: str, to: Path, checksum: str) -> dict[str, A
         checksum: the kind that the set has.
 
     Returns:
-        ``checksum`` (None where there is no tar that can be read to its end), ``images``, ``bytes``.
+        ``checksum`` (None where there is no tar, or one that is broken outside its members), ``images``, ``bytes``.
     """
     try:
         found = read_shard(Path(folder) / name, name, None, checksum)

@@ -31,7 +31,7 @@ class SampleRequest:
         crop: cut every photograph to the modality's field of view before it is resized.
         modality: what the images are, as ``curate measure`` names it; decides what a field of view is.
         shard_images: at most so many images a shard.
-        checksum: of the tars: "md5", which the wids index names, or "crc32", which is written faster.
+        checksum: of the tars: "members" or "md5", see `curate.tars.Checksum`.
         embed_metadata: columns written into the shards.
         bins: texts ``COLUMN=EDGE,EDGE``.
         name: of the shard set.
@@ -52,7 +52,7 @@ class SampleRequest:
     crop: bool = False
     modality: str = "retina"
     shard_images: int = 8192
-    checksum: str = "md5"
+    checksum: str = "members"
     embed_metadata: tuple[str, ...] = ()
     bins: tuple[str, ...] = ()
     name: str | None = None
@@ -71,7 +71,7 @@ class SampleRequest:
         if self.strata not in ("auto", "joint", "marginal"):
             raise UserError(f"--strata {self.strata}: expected auto, joint or marginal")
         if self.checksum not in CHECKSUMS:
-            raise UserError(f"--checksum {self.checksum}: expected md5 or crc32")
+            raise UserError(f"--checksum {self.checksum}: expected members or md5")
         if self.crop:
             from curate.crop import check_modality
 

@@ -43,7 +43,7 @@ class Form:
     size: int
     quality: int
     crop: str | None = None
-    checksum: str = "md5"
+    checksum: str = "members"
 
 
 def build_shards(
@@ -135,9 +135,9 @@ def build_shard(plan: str, start: int, length: int, images: str, folder: Path, n
             made = _photograph(images, path, sha256, form)
             # A photograph that is written as it lies on disk has the digest that was just checked.
             digest = sha256 if made.original else hashlib.sha256(made.jpeg).hexdigest()
-            offset = tar.add(f"{key}.jpg", made.jpeg)
+            offset = tar.add(f"{key}.jpg", made.jpeg, digest)
             text = _json({"width": made.width, "height": made.height, **metadata}) if metadata else _shape(made)
-            tar.add(f"{key}.json", text.encode())
+            tar.add(f"{key}.json", about := text.encode(), hashlib.sha256(about).hexdigest())
             for column, value in zip(INDEX, (key, name, offset, len(made.jpeg), digest), strict=True):
                 index[column].append(value)
             encoded += made.encoded
@@ -187,8 +187,9 @@ class _Tar:
         self._bytes = 0
         self._filling = b""  # of the member before
 
-    def add(self, name: str, data: bytes) -> int:
-        """Add a member and say where its data begin."""
+    def add(self, name: str, data: bytes, sha256: str) -> int:
+        """Add a member, whose digest is known, and say where its data begin."""
+        self.checksum.member(name, sha256)
         self._put(self._filling + tar_header(name.encode(), len(data)))
         start = self.position
         if len(data) < 4096:
@@ -216,7 +217,7 @@ class _Tar:
 
     def _flush(self) -> None:
         for piece in self._waiting:
-            self.checksum.update(piece)
+            self.checksum.bytes(piece)
         written = os.writev(self._descriptor, self._waiting)
         if written < self._bytes:  # a disk that is nearly full, or a signal
             rest = memoryview(b"".join(self._waiting))

@@ -32,7 +32,7 @@ class Contents:
         rows: the columns of the index, as the tar itself says.
         problems: what is wrong with the tar alone: structure, pairs, JSON, metadata inside photographs.
         keys: of all samples that have any member, in the tar's order.
-        complete: whether it could be read to its end.
+        complete: whether it could be read to its end and every header and filling is as it was written.
     """
 
     checksum: str
@@ -59,17 +59,20 @@ def read_shard(path: Path, name: str, columns: frozenset[str] | None, checksum: 
     rows: Columns = {c: [] for c in INDEX}
     members: dict[str, list[str]] = {}
     problems: list[str] = []
-    complete = True
+    complete = ours = True
     sizes: dict[str, tuple[int, int]] = {}
     with open(path, "rb", buffering=1 << 20) as file:
         try:
-            for member, start, data, plain in tar_members(file, whole.update):
+            for member, start, data, plain in tar_members(file, whole.bytes):
                 key, _, suffix = member.partition(".")
+                sha256 = hashlib.sha256(data).hexdigest()
+                whole.member(member, sha256)
                 members.setdefault(key, []).append(suffix)
                 if not plain:
+                    ours = False
                     problems.append(f"sample {key}: the header or filling of {member} is not what evenfooting writes")
                 if suffix == "jpg":
-                    for column, value in zip(INDEX, (key, name, start, len(data), hashlib.sha256(data).hexdigest()), strict=True):
+                    for column, value in zip(INDEX, (key, name, start, len(data), sha256), strict=True):
                         rows[column].append(value)
                     problems += _check_photograph(key, data, sizes) if columns is not None else []
                 elif suffix == "json":
@@ -83,7 +86,7 @@ def read_shard(path: Path, name: str, columns: frozenset[str] | None, checksum: 
     for key, suffixes in members.items():
         problems += [f"sample {key} has no {s}" for s in ("jpg", "json") if s not in suffixes]
         problems += [f"sample {key} stands twice in it" for s in ("jpg", "json") if suffixes.count(s) > 1][:1]
-    return Contents(whole.hexdigest(), length, rows, problems, list(members), complete)
+    return Contents(whole.hexdigest(), length, rows, problems, list(members), complete and ours)
 
 
 def _check_photograph(key: str, data: bytes, sizes: dict[str, tuple[int, int]]) -> list[str]:

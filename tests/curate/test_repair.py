@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -82,7 +82,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "an edited index": (lambda s: pd.read_parquet(s / "index.parquet").assign(size=1).to_parquet(s / "index.parquet"), ["index.parquet"]),
     "no shards.json": (lambda s: (s / "shards.json").unlink(), ["shards.json"]),
     "an edited shards.json": (
-        lambda s: (s / "shards.json").write_text((s / "shards.json").read_text().replace('"md5sum": "', '"md5sum": "0', 1)),
+        lambda s: (s / "shards.json").write_text((s / "shards.json").read_text().replace('"members_sha256": "', '"members_sha256": "0', 1)),
         ["shards.json"],
     ),
     "neither table": (lambda s: [(s / n).unlink() for n in ("index.parquet", "shards.json")], ["index.parquet", "shards.json"]),
@@ -238,15 +238,15 @@ def test_what_repair_cannot_mend_is_still_reported(base: Path) -> None:
     assert done.stderr == "error: shards: 1 problem(s); first: notes.txt: does not belong to the shard set\n"
 
 
-def test_a_set_with_the_faster_checksum_is_verified_and_repaired_by_it(made: Path, tmp_path: Path) -> None:
+def test_a_set_with_the_slower_checksum_is_verified_and_repaired_by_it(made: Path, tmp_path: Path) -> None:
     shards = tmp_path / "shards"
-    sample_cohort(made / "cohort", replace(SMALL, checksum="crc32"), out=shards, workers=1)
+    sample_cohort(made / "cohort", replace(SMALL, checksum="md5"), out=shards, workers=1)
     tars = {n: d for n, d in contents(shards).items() if n.endswith(".tar")}
     assert tars == {n: d for n, d in contents(made / "shards").items() if n.endswith(".tar")}
     listed = json.loads((shards / "shards.json").read_text())["shardlist"]
     for entry in listed:
-        assert entry["crc32"] == f"{zlib.crc32((shards / entry['url']).read_bytes()):08x}"
-        assert "md5sum" not in entry
+        assert entry["md5sum"] == hashlib.md5((shards / entry["url"]).read_bytes(), usedforsecurity=False).hexdigest()
+        assert "members_sha256" not in entry
     assert verify_shards(shards, cohort=made / "cohort", workers=1)["problems"] == []
     with open(shards / "shard-000002.tar", "r+b") as file:
         file.seek(120)  # in a header, where no photograph's own checksum reaches
@@ -255,5 +255,5 @@ def test_a_set_with_the_faster_checksum_is_verified_and_repaired_by_it(made: Pat
     assert "shard-000002.tar: its checksum is not the one in shards.json" in problems
     assert repair_shards(shards, made / "cohort", workers=1)["rebuilt"] == ["shard-000002.tar"]
     assert {n: d for n, d in contents(shards).items() if n.endswith(".tar")} == tars
-    with pytest.raises(UserError, match="--checksum sha1: expected md5 or crc32"):
+    with pytest.raises(UserError, match="--checksum sha1: expected members or md5"):
         sample_cohort(made / "cohort", replace(SMALL, checksum="sha1"), out=tmp_path / "other")

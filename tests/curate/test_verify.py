@@ -213,10 +213,10 @@ def test_an_edited_index_is_found(base: Path, change: Callable[[pd.DataFrame], p
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s["shardlist"][0].update(md5sum="0" * 32), "shard-000000.tar: its checksum is not the one in shards.json"),
+        (lambda s: s["shardlist"][0].update(members_sha256="0" * 64), "shard-000000.tar: its checksum is not the one in shards.json"),
         (lambda s: s["shardlist"][0].update(nsamples=3), "samples, shards.json says 3"),
         (lambda s: s["shardlist"][0].update(filesize=3), "bytes, shards.json says 3"),
-        (lambda s: s["shardlist"][0].pop("nsamples"), "shards.json: entry 0 lacks one of url, md5sum, nsamples, filesize"),
+        (lambda s: s["shardlist"][0].pop("nsamples"), "shards.json: entry 0 lacks one of url, members_sha256, nsamples, filesize"),
         (lambda s: s["shardlist"].pop(1), "shards.json: does not list shard-000001.tar"),
         (lambda s: s["shardlist"].reverse(), "shards.json: its shards are not in order"),
         (lambda s: s["shardlist"].append(dict(s["shardlist"][0], url="more.tar")), "shards.json: lists more.tar"),
