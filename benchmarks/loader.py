@@ -37,7 +37,8 @@ import webdataset
 from torchvision.transforms import v2
 
 from curate import open_shards
-from pretrain.data import Loader, MaeViews
+from pretrain.data import Loader
+from pretrain.mae import MaeViews
 from pretrain.recipe import Data
 
 SIZE, BATCH = 224, 64
@@ -83,7 +84,7 @@ def ours_views(folder: Path) -> Iterable[int]:
     loader = Loader(shards, MaeViews(Data(size=SIZE), patches=196, kept=49), batch=BATCH, seed=0, workers=1)
     mean, std = (255.0 * torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
     for batch in loader.batches(0, len(shards) // BATCH):
-        images = batch.images.float().sub_(mean).div_(std)
+        images = batch["images"].float().sub_(mean).div_(std)
         yield images.shape[0]
 
 

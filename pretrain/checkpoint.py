@@ -6,15 +6,20 @@ import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from curate import UserError, read_json, write_json, writing
 from curate.console import warn
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pretrain.method import Method
 
 
 @dataclass
@@ -22,14 +27,14 @@ class State:
     """What a training run is, besides its recipe.
 
     Attributes:
-        method: encoder, decoder and loss.
+        method: backbone and objective.
         optimizer: with parameter groups that know their ``"names"``.
         step: steps done.
         damaged: keys of samples that had to be replaced so far.
         losses: of the steps since the last line of the log; None where it was not a number.
     """
 
-    method: nn.Module
+    method: Method
     optimizer: torch.optim.Optimizer
     step: int = 0
     damaged: set[str] = field(default_factory=set)

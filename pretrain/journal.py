@@ -12,9 +12,9 @@ from curate import writing
 from curate.console import mode
 
 if TYPE_CHECKING:
+    from pretrain.batch import Batch
     from pretrain.checkpoint import State
-    from pretrain.data import Batch
-    from pretrain.mae import Mae
+    from pretrain.method import Method
     from pretrain.recipe import Recipe
 
 _LINE_EVERY = 5.0  # seconds between plain progress lines
@@ -118,15 +118,15 @@ class Journal:
         else:
             print(line, file=sys.stderr, flush=True)
 
-    def picture(self, method: Mae, step: int) -> Path:
-        """Draw the reconstruction of the run's sample images into ``pictures/`` and TensorBoard."""
-        from pretrain.pictures import reconstruction_grid, write_picture
+    def picture(self, method: Method, step: int) -> Path:
+        """Draw what the method makes of the run's sample images into ``pictures/`` and TensorBoard."""
+        from pretrain.pictures import write_picture
 
-        grid = reconstruction_grid(method, self.sample)
+        grid = method.picture(self.sample)
         path = self.folder / "pictures" / f"step-{step}.png"
         path.parent.mkdir(exist_ok=True)
         write_picture(path, grid)
-        self._events.add_image("reconstruction", grid, step, dataformats="HWC")
+        self._events.add_image("picture", grid, step, dataformats="HWC")
         return path
 
     def end_line(self) -> None:

@@ -72,7 +72,7 @@ def train(
         value = 0.0
         for part in batch.to(device).split(optim.micro_batch):
             with torch.autocast(device.type, torch.bfloat16, enabled=optim.precision == "bfloat16"):
-                loss = state.method.loss(part, step) * (len(part) / len(batch))  # type: ignore[operator]
+                loss = state.method.loss(part, step) * (len(part) / len(batch))
             loss.backward()
             value += float(loss.detach())
         if math.isfinite(value):
@@ -100,7 +100,7 @@ def train(
         if state.step % recipe.log.checkpoint_every == 0:
             checkpoint()
         if state.step % recipe.log.pictures_every == 0:
-            journal.picture(state.method, state.step)  # type: ignore[arg-type]
+            journal.picture(state.method, state.step)
         waiting = time.perf_counter()
     return True
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-_ORDER, _VIEW, _REPLACEMENT = 1, 2, 3
+_ORDER, _VIEW, _REPLACEMENT, _BATCH = 1, 2, 3, 4
 
 
 def _generator(purpose: int, seed: int, epoch: int, sample: int) -> np.random.Generator:
@@ -63,6 +63,11 @@ def batch_samples(step: int, *, batch: int, samples: int, seed: int) -> list[tup
 def view_generator(seed: int, epoch: int, sample: int) -> np.random.Generator:
     """Give the source of every random choice about one sample in one epoch: crop, flip, mask."""
     return _generator(_VIEW, seed, epoch, sample)
+
+
+def batch_generator(seed: int, step: int) -> np.random.Generator:
+    """Give the source of what is shared out over the global batch of a step, whoever makes which part of it."""
+    return _generator(_BATCH, seed, step, 0)
 
 
 def replacements(seed: int, epoch: int, sample: int, samples: int) -> NDArray[np.int64]:

@@ -1,7 +1,8 @@
-"""Reconstruction pictures: what went in, what the encoder saw, what the decoder made of it."""
+"""Pictures of photographs side by side."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,31 +13,24 @@ from curate import writing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from pretrain.data import Batch
-    from pretrain.mae import Mae
+    from torch import Tensor
 
 _GAP = 4
 
 
-def reconstruction_grid(method: Mae, batch: Batch) -> NDArray[np.uint8]:
-    """Draw one row an image: input, masked input, reconstruction.
+def grid_of(columns: Sequence[Tensor]) -> NDArray[np.uint8]:
+    """Put images side by side, one row a photograph.
 
     Args:
-        method: in any mode; left as it was.
-        batch: on the method's device; its images and masks are used as they are.
+        columns: each uint8 [B, 3, S, S].
 
     Returns:
         uint8 [H, W, 3], RGB, white between the images.
     """
-    training = method.training
-    method.eval()
-    masked, filled = method.reconstruct(batch)
-    method.train(training)
-    columns = [t.permute(0, 2, 3, 1).cpu().numpy() for t in (batch.images, masked, filled)]
-    size = columns[0].shape[1]
-    grid = np.full((len(batch) * (size + _GAP) - _GAP, 3 * (size + _GAP) - _GAP, 3), 255, dtype=np.uint8)
-    for c, images in enumerate(columns):
+    arrays = [t.permute(0, 2, 3, 1).cpu().numpy() for t in columns]
+    rows, size = arrays[0].shape[:2]
+    grid = np.full((rows * (size + _GAP) - _GAP, len(arrays) * (size + _GAP) - _GAP, 3), 255, dtype=np.uint8)
+    for c, images in enumerate(arrays):
         for r, image in enumerate(images):
             grid[r * (size + _GAP) :, c * (size + _GAP) :][:size, :size] = image
     return grid

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from curate import open_shards
-from pretrain.data import Loader, MaeViews
+from pretrain.data import Loader
+from pretrain.method import build_method
 from pretrain.recipe import read_recipe
-from pretrain.run import build_method, build_optimizer, pick_device, pick_recipe
+from pretrain.run import build_optimizer, pick_device, pick_recipe
 
 if TYPE_CHECKING:
-    from pretrain.mae import Mae
+    from pretrain.method import Method
     from pretrain.recipe import Recipe
 
 # Dense bf16 matrix peak, FLOP/s, from the makers' data sheets, and the share of it that such training reaches.
@@ -23,34 +24,7 @@ _UTILISATION = 0.35
 _MEASURED_FLOPS = {"cpu": 2e11, "cuda": 5e13}  # of one measured step, at most: a second or two of either
 
 
-def layer_flops(tokens: int, width: int, *, mlp_ratio: float = 4.0) -> float:
-    """Give the operations of one transformer layer, forward, for one image (a multiply-add is two).
-
-    Queries, keys, values and output: 8 n d^2; the two products of attention: 4 n^2 d; the MLP: 4 r n d^2.
-
-    Args:
-        tokens: n.
-        width: d.
-        mlp_ratio: r.
-    """
-    return (8 + 4 * mlp_ratio) * tokens * width**2 + 4 * tokens**2 * width
-
-
-def mae_flops(method: Mae) -> float:
-    """Give the operations of training MAE on one image: forward, and twice that for the backward pass."""
-    backbone, settings = method.backbone, method.settings
-    values = method.patch[0] * method.patch[1] * 3
-    width, narrow = backbone.embed_dim, settings.decoder_width
-    ratio = backbone.blocks[0].mlp.fc1.out_features / width
-    forward = 2 * method.patches * values * width  # patch embedding, of all patches
-    forward += len(backbone.blocks) * layer_flops(1 + method.kept, width, mlp_ratio=ratio)
-    forward += 2 * (1 + method.kept) * width * narrow
-    forward += settings.decoder_depth * layer_flops(1 + method.patches, narrow)
-    forward += 2 * (method.patches - method.kept) * narrow * values
-    return 3.0 * forward
-
-
-def memory_bytes(method: Mae, recipe: Recipe) -> dict[str, float]:
+def memory_bytes(method: Method, recipe: Recipe) -> dict[str, float]:
     """Estimate the memory of training.
 
     Weights, gradients and AdamW's two moments: 16 bytes a trainable parameter. Activations kept for the backward
@@ -58,12 +32,9 @@ def memory_bytes(method: Mae, recipe: Recipe) -> dict[str, float]:
     the attention matrices, which fused attention does not keep), twice that with 32-bit numbers.
     """
     parameters = sum(p.numel() for p in method.parameters() if p.requires_grad)
-    settings, backbone = method.settings, method.backbone
     a_number = 34 if recipe.optim.precision == "bfloat16" else 68
-    tokens = (1 + method.kept) * backbone.embed_dim * len(backbone.blocks)
-    tokens += (1 + method.patches) * settings.decoder_width * settings.decoder_depth
     samples = min(recipe.optim.micro_batch or recipe.optim.batch, recipe.optim.batch)
-    return {"parameters": float(parameters), "state": 16.0 * parameters, "activations": float(a_number * tokens * samples)}
+    return {"parameters": float(parameters), "state": 16.0 * parameters, "activations": a_number * method.kept_numbers() * samples}
 
 
 def plan(
@@ -95,11 +66,11 @@ def plan(
     resolved = read_recipe(recipe or pick_recipe(where, len(opened))[0], overrides, samples=samples)
     method = build_method(resolved, seed=0).to(where)
     seen = resolved.optim.steps * resolved.optim.batch
-    flops, memory = mae_flops(method), memory_bytes(method, resolved)
+    flops, memory = method.flops(), memory_bytes(method, resolved)
     # As large a batch as the recipe's where that is quick: the speed of a processor depends on it.
     most = int(_MEASURED_FLOPS[where.type] / flops)
     measured = max(1, min(resolved.optim.micro_batch or resolved.optim.batch, resolved.optim.batch, most))
-    loader = Loader(opened, MaeViews(resolved.data, method.patches, method.kept), batch=measured, seed=0)
+    loader = Loader(opened, method.views(resolved.data), batch=measured, seed=0)
     speed = _measured_speed(method, loader, resolved, where)
     return {
         "recipe": resolved.name,
@@ -151,7 +122,7 @@ def _span(seconds: float) -> str:
     return f"{seconds:,.0f} seconds" if seconds >= 1 else "under a second"
 
 
-def _measured_speed(method: Mae, loader: Loader, recipe: Recipe, device: torch.device) -> float:
+def _measured_speed(method: Method, loader: Loader, recipe: Recipe, device: torch.device) -> float:
     """Train on one small batch for three seconds, after one step that is not counted; images a second."""
     optimizer = build_optimizer(method, recipe)
     batch = next(iter(loader.batches(0, 1))).to(device)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -110,10 +110,16 @@ class Recipe(_Section):
     method: Literal["mae"]
     about: About
     model: Model
-    mae: MaeSettings
+    mae: MaeSettings | None = None
     data: Data
     optim: Optim
     log: Log = Log()
+
+    @model_validator(mode="after")
+    def _of_its_method(self) -> Recipe:
+        if self.mae is None:
+            raise ValueError("a recipe of method mae needs the section mae")
+        return self
 
     def decisive(self) -> dict[str, Any]:
         """Give the fields that decide the weights: all but the texts and the logging."""
@@ -204,7 +210,8 @@ def _explain(error: ValidationError) -> str:
 def _fields_at(sections: list[str]) -> list[str]:
     level: type[BaseModel] = Recipe
     for section in sections:
-        inner = level.model_fields[section].annotation
+        inner = level.model_fields[section].annotation if section in level.model_fields else None
+        inner = next((a for a in get_args(inner) if a is not type(None)), inner)  # a section that may be left out
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return []
         level = inner

@@ -15,15 +15,15 @@ import torch
 
 from curate import ShardSet, UserError, open_shards, provenance, read_json, same_or_refuse, sweep, write_json
 from curate.console import say, warn
-from pretrain.backbone import build_backbone, write_backbone
+from pretrain.backbone import write_backbone
+from pretrain.batch import Batch
 from pretrain.checkpoint import State, resume, save_checkpoint
-from pretrain.data import Batch, Loader, MaeViews
+from pretrain.data import Loader
 from pretrain.journal import Journal, last_logged_loss
 from pretrain.loop import train
-from pretrain.mae import Mae
-from pretrain.order import view_generator
+from pretrain.method import Method, build_method
+from pretrain.order import batch_generator, view_generator
 from pretrain.recipe import Recipe, read_recipe
-from pretrain.schedule import parameter_groups
 
 _PICTURED = 6  # images in a reconstruction picture
 _LARGE = 50_000  # images from which a large model is the default on a GPU
@@ -63,18 +63,9 @@ def pick_device(name: str | None) -> torch.device:
     return device
 
 
-def build_method(recipe: Recipe, *, seed: int) -> Mae:
-    """Make the untrained method of a recipe, the same one for the same seed."""
-    backbone = build_backbone(recipe.model.architecture, {**recipe.model.arguments, "img_size": recipe.data.size}, seed=seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Mae(backbone, recipe.mae, mean=recipe.data.mean, std=recipe.data.std)
-
-
-def build_optimizer(method: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Make AdamW with the recipe's groups; the learning rate is set anew at every step."""
-    groups = parameter_groups(method.named_parameters(), recipe.optim.weight_decay)
-    return torch.optim.AdamW(groups, lr=0.0, betas=recipe.optim.betas, fused=True)
+def build_optimizer(method: Method, recipe: Recipe) -> torch.optim.Optimizer:
+    """Make AdamW with the method's groups; the learning rate is set anew at every step."""
+    return torch.optim.AdamW(method.groups(recipe.optim), lr=0.0, betas=recipe.optim.betas, fused=True)
 
 
 @dataclass
@@ -170,7 +161,7 @@ def run_pretraining(
         torch.set_num_threads(there["environment"]["threads"])  # sums are taken in the same order as before the stop
 
     method = build_method(resolved, seed=seed).to(where)  # before anything is written: these two find what does not fit
-    loader = Loader(opened, MaeViews(resolved.data, method.patches, method.kept), batch=resolved.optim.batch, seed=seed, workers=workers)
+    loader = Loader(opened, method.views(resolved.data), batch=resolved.optim.batch, seed=seed, workers=workers)
     state = State(method, build_optimizer(method, resolved))
     folder.mkdir(parents=True, exist_ok=True)
     with _alone_in(folder), watch_signals() as stop:
@@ -237,7 +228,7 @@ def _train(
                 warn(f"{name}: checkpoint written after step {state.step:,} of {recipe.optim.steps:,}; run the same command again to go on")
                 return {"status": "interrupted", "run": str(folder), "step": state.step, "signal": stop.signal}
             write_checkpoint()
-        journal.picture(state.method, state.step)  # type: ignore[arg-type]
+        journal.picture(state.method, state.step)
     finally:
         journal.close()
         loader.shards.close()
@@ -249,7 +240,7 @@ def _train(
         "steps": state.step,
         "samples_seen": state.step * recipe.optim.batch,
         "final_loss": last_logged_loss(folder / "log.jsonl"),
-        "backbone_sha256": write_backbone(folder, state.method.backbone, recipe, name=folder.name),  # type: ignore[arg-type]
+        "backbone_sha256": write_backbone(folder, state.method.result, recipe, name=folder.name),
         "damaged_samples": sorted(state.damaged),
     }
     sweep(folder)
@@ -263,15 +254,12 @@ def _finished(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
 
 def _sample(loader: Loader, seed: int) -> Batch:
     """Take the first readable photographs of the shard set, whole but for the sides, for the pictures."""
-    views = loader.views
-    assert isinstance(views, MaeViews)
-    whole = MaeViews(
-        views.data.model_copy(update={"crop_area": (1.0, 1.0), "crop_aspect": (1.0, 1.0), "flip": 0.0}), views.patches, views.kept
-    )
+    whole = loader.views.whole()
     # Evenly spread over the set, so that a set in the order of its sources shows more than the first of them.
     spread = [i * len(loader.keys) // _PICTURED for i in range(_PICTURED)] if len(loader.keys) > _PICTURED else range(len(loader.keys))
     images = [(i, image) for i in spread if (image := loader.decode(i)) is not None]
     batch = whole.allocate(len(images))
+    dealt = whole.deal(len(images), batch_generator(seed, 0))
     for place, (i, image) in enumerate(images):
-        whole.fill(batch, place, image, view_generator(seed, 0, i))
+        whole.fill(batch, place, image, view_generator(seed, 0, i), dealt[place])
     return batch

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from curate import UserError
 from pretrain.backbone import build_backbone
-from pretrain.data import Batch, split_patches
-from pretrain.mae import Mae, patchify, reconstruction_loss, reconstruction_target, sincos_positions, take, unpatchify
+from pretrain.batch import Batch
+from pretrain.mae import Mae, patchify, reconstruction_loss, reconstruction_target, sincos_positions, split_patches, take, unpatchify
 from pretrain.recipe import MaeSettings
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -30,17 +30,23 @@ def make_batch(method: Mae, images: int = 3) -> Batch:
     rng = np.random.default_rng(0)
     masks = [split_patches(method.patches, method.kept, rng) for _ in range(images)]
     pixels = torch.from_numpy(rng.integers(0, 256, (images, 3, 32, 32), dtype=np.uint8))
-    return Batch(pixels, torch.tensor(np.array([v for v, _ in masks])), torch.tensor(np.array([h for _, h in masks])))
+    return Batch(
+        {
+            "images": pixels,
+            "visible": torch.tensor(np.array([v for v, _ in masks])),
+            "hidden": torch.tensor(np.array([h for _, h in masks])),
+        }
+    )
 
 
 def test_loss_equals_nested_loops_over_images_patches_and_values() -> None:
     method = make_mae().double()
     batch = make_batch(method)
-    images = (batch.images.double() / 255 - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
-    prediction = method.decode(method.encode(images, batch.visible), batch.visible, batch.hidden).detach()
+    images = (batch["images"].double() / 255 - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
+    prediction = method.decode(method.encode(images, batch["visible"]), batch["visible"], batch["hidden"]).detach()
     total, count = 0.0, 0
     for b in range(3):
-        for m, position in enumerate(batch.hidden[b].tolist()):
+        for m, position in enumerate(batch["hidden"][b].tolist()):
             row, column = divmod(position, 4)
             values = [
                 float(images[b, c, 8 * row + i, 8 * column + j]) for i in range(8) for j in range(8) for c in range(3)
@@ -120,9 +126,9 @@ def test_encoder_does_not_see_removed_patches() -> None:
     batch = make_batch(method, 1)
     images = torch.randn(1, 3, 32, 32)
     patches = patchify(images, (8, 8))
-    patches[0, batch.hidden[0]] = 99.0
+    patches[0, batch["hidden"][0]] = 99.0
     changed = unpatchify(patches, (8, 8), (4, 4))
-    assert torch.equal(method.encode(images, batch.visible), method.encode(changed, batch.visible))
+    assert torch.equal(method.encode(images, batch["visible"]), method.encode(changed, batch["visible"]))
 
 
 def test_order_of_the_tokens_does_not_change_the_prediction() -> None:
@@ -130,8 +136,8 @@ def test_order_of_the_tokens_does_not_change_the_prediction() -> None:
     batch = make_batch(method, 2)
     images = torch.randn(2, 3, 32, 32)
     shuffle, order = torch.randperm(method.kept), torch.randperm(method.patches - method.kept)
-    straight = method.decode(method.encode(images, batch.visible), batch.visible, batch.hidden)
-    visible, hidden = batch.visible[:, shuffle], batch.hidden[:, order]
+    straight = method.decode(method.encode(images, batch["visible"]), batch["visible"], batch["hidden"])
+    visible, hidden = batch["visible"][:, shuffle], batch["hidden"][:, order]
     turned = method.decode(method.encode(images, visible), visible, hidden)
     torch.testing.assert_close(turned, straight[:, order], atol=1e-5, rtol=1e-4)
 
@@ -161,14 +167,14 @@ def test_perfect_prediction_reconstructs_the_image(monkeypatch: pytest.MonkeyPat
     batch = make_batch(method, 2)
 
     def oracle(encoded: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
-        return reconstruction_target(method.normalise(batch.images), hidden, method.patch, normalise=True)
+        return reconstruction_target(method.normalise(batch["images"]), hidden, method.patch, normalise=True)
 
     monkeypatch.setattr(method, "decode", oracle)
     masked, filled = method.reconstruct(batch)
-    assert torch.equal(filled, batch.images)
-    seen = take(patchify(batch.images, (8, 8)), batch.visible)
-    assert torch.equal(take(patchify(masked, (8, 8)), batch.visible), seen)
-    assert take(patchify(masked, (8, 8)), batch.hidden).unique().tolist() == [128]
+    assert torch.equal(filled, batch["images"])
+    seen = take(patchify(batch["images"], (8, 8)), batch["visible"])
+    assert torch.equal(take(patchify(masked, (8, 8)), batch["visible"]), seen)
+    assert take(patchify(masked, (8, 8)), batch["hidden"]).unique().tolist() == [128]
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,11 @@ from PIL import Image
 from scipy import stats
 
 from curate import UserError, open_shards
-from pretrain.data import Loader, MaeViews, crop_box, resize, split_patches
+from pretrain.data import Loader
+from pretrain.mae import MaeViews, split_patches
 from pretrain.order import batch_samples, epoch_order, view_generator
 from pretrain.recipe import Data
+from pretrain.views import crop_box, resize
 
 VIEWS = MaeViews(Data(size=32), patches=16, kept=4)
 
@@ -92,9 +94,9 @@ def test_batches_are_the_same_for_any_number_of_workers_and_any_start(shards: Pa
         for a, b in zip(runs[0], other, strict=True):
             if b is not None:
                 assert a.keys == b.keys
-                assert torch.equal(a.images, b.images)
-                assert torch.equal(a.visible, b.visible)
-                assert torch.equal(a.hidden, b.hidden)
+                assert torch.equal(a["images"], b["images"])
+                assert torch.equal(a["visible"], b["visible"])
+                assert torch.equal(a["hidden"], b["hidden"])
 
 
 def test_half_of_the_views_are_flipped() -> None:
@@ -104,14 +106,14 @@ def test_half_of_the_views_are_flipped() -> None:
     batch = views.allocate(400)
     for i in range(400):
         views.fill(batch, i, half, view_generator(0, 0, i))
-    flipped = int((batch.images[:, 0, 16, 31] > 128).sum())
+    flipped = int((batch["images"][:, 0, 16, 31] > 128).sum())
     assert stats.binomtest(flipped, 400).pvalue > 1e-3
 
 
 def test_channels_are_red_green_blue(make_shards: Callable[[list[bytes]], Path]) -> None:
     red = cv2.imencode(".jpg", np.full((64, 64, 3), (0, 0, 255), np.uint8))[1].tobytes()
     loader = Loader(open_shards(make_shards([red])), VIEWS, batch=1, seed=0, workers=1)
-    colour = next(iter(loader.batches(0, 1))).images.float().mean(dim=(0, 2, 3))
+    colour = next(iter(loader.batches(0, 1)))["images"].float().mean(dim=(0, 2, 3))
     assert colour[0] > 240
     assert colour[2] < 10
 
@@ -123,7 +125,7 @@ def test_a_damaged_sample_is_counted_and_replaced_the_same_way_every_time(own_sh
         assert a.damaged == b.damaged == [key]
         assert key not in a.keys
         assert a.keys == b.keys
-        assert torch.equal(a.images, b.images)
+        assert torch.equal(a["images"], b["images"])
     # The others are where they would have been.
     whole = [k for _, k in sorted((p, k) for p, k in enumerate(batches[0][0].keys))]
     assert len(set(whole)) == 29

@@ -11,7 +11,7 @@ from curate import UserError
 from pretrain import read_recipe
 from pretrain.backbone import build_backbone
 from pretrain.mae import Mae
-from pretrain.plan import layer_flops, mae_flops
+from pretrain.operations import layer_flops
 from pretrain.recipe import recipe_names
 from pretrain.run import pick_recipe
 from pretrain.schedule import learning_rate, parameter_groups
@@ -39,7 +39,7 @@ def test_vit_large_is_the_papers_table() -> None:
 def test_vit_large_takes_125_gigaflop_an_image() -> None:
     recipe = read_recipe("mae-vit-large")
     backbone = build_backbone(recipe.model.architecture, {"depth": 1}, seed=0)
-    one_layer = mae_flops(Mae(backbone, recipe.mae, mean=recipe.data.mean, std=recipe.data.std))
+    one_layer = Mae(backbone, recipe.mae, mean=recipe.data.mean, std=recipe.data.std).flops()
     assert one_layer + 3 * 23 * layer_flops(50, 1024) == pytest.approx(125e9, rel=0.02)
 
 

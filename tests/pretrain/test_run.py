@@ -20,9 +20,8 @@ import torch
 
 from curate import UserError, open_shards, read_json, sha256_file
 from pretrain import checkpoint, load_backbone, run_pretraining
-from pretrain.data import MaeViews
 from pretrain.export import export_run
-from pretrain.mae import Mae
+from pretrain.mae import Mae, MaeViews
 from pretrain.plan import plan
 
 
@@ -398,5 +397,5 @@ def test_pictures_show_the_whole_photograph(shards: Path) -> None:
     from pretrain.run import _sample
 
     batch = _sample(Loader(open_shards(shards), MaeViews(Data(size=32), patches=16, kept=4), batch=1, seed=0), 0)
-    assert batch.images.shape == (6, 3, 32, 32)
-    assert int(batch.images[:, :, 0, 0].max()) < 40  # the black corner of each
+    assert batch["images"].shape == (6, 3, 32, 32)
+    assert int(batch["images"][:, :, 0, 0].max()) < 40  # the black corner of each

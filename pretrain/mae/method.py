@@ -13,10 +13,16 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from curate import UserError
+from pretrain.mae.views import MaeViews
+from pretrain.method import Method
+from pretrain.operations import layer_flops
 
 if TYPE_CHECKING:
-    from pretrain.data import Batch
-    from pretrain.recipe import MaeSettings
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pretrain.batch import Batch
+    from pretrain.recipe import Data, MaeSettings
 
 
 def sincos_positions(width: int, grid: tuple[int, int]) -> Tensor:
@@ -113,7 +119,7 @@ def reconstruction_loss(prediction: Tensor, target: Tensor) -> Tensor:
     return (prediction.float() - target).square().mean()
 
 
-class Mae(nn.Module):
+class Mae(Method):
     """The method: an encoder that sees the kept patches, a light decoder, and the loss on the removed ones.
 
     Args:
@@ -127,7 +133,6 @@ class Mae(nn.Module):
         UserError: where the architecture cannot be trained this way.
     """
 
-    backbone: Any  # a timm VisionTransformer, whose class token and positions exist: check_backbone has seen to it
     decoder_positions: Tensor
     mean: Tensor
     std: Tensor
@@ -206,11 +211,42 @@ class Mae(nn.Module):
 
     def loss(self, batch: Batch, step: int) -> Tensor:
         """Give the loss of a batch, as `reconstruction_loss` defines it. MAE does not depend on the step."""
-        images = self.normalise(batch.images)
-        prediction = self.decode(self.encode(images, batch.visible), batch.visible, batch.hidden)
+        images = self.normalise(batch["images"])
+        prediction = self.decode(self.encode(images, batch["visible"]), batch["visible"], batch["hidden"])
         return reconstruction_loss(
-            prediction, reconstruction_target(images, batch.hidden, self.patch, normalise=self.settings.normalise_target)
+            prediction, reconstruction_target(images, batch["hidden"], self.patch, normalise=self.settings.normalise_target)
         )
+
+    def views(self, data: Data) -> MaeViews:
+        """Give what MAE wants to see of a photograph."""
+        return MaeViews(data, self.patches, self.kept)
+
+    def picture(self, batch: Batch) -> NDArray[np.uint8]:
+        """Draw one row an image: as it is, what the encoder saw of it, what the decoder made of that."""
+        from pretrain.pictures import grid_of
+
+        training = self.training
+        self.eval()
+        masked, filled = self.reconstruct(batch)
+        self.train(training)
+        return grid_of([batch["images"], masked, filled])
+
+    def flops(self) -> float:
+        """Give the operations of training on one image: forward, and twice that for the backward pass."""
+        values = self.patch[0] * self.patch[1] * 3
+        width, narrow = self.backbone.embed_dim, self.settings.decoder_width
+        ratio = self.backbone.blocks[0].mlp.fc1.out_features / width
+        forward = 2.0 * self.patches * values * width  # patch embedding, of all patches
+        forward += len(self.backbone.blocks) * layer_flops(1 + self.kept, width, mlp_ratio=ratio)
+        forward += 2 * (1 + self.kept) * width * narrow
+        forward += self.settings.decoder_depth * layer_flops(1 + self.patches, narrow)
+        forward += 2 * (self.patches - self.kept) * narrow * values
+        return 3.0 * forward
+
+    def kept_numbers(self) -> float:
+        """Give tokens x channels, summed over the layers of encoder and decoder."""
+        encoder = (1 + self.kept) * self.backbone.embed_dim * len(self.backbone.blocks)
+        return float(encoder + (1 + self.patches) * self.settings.decoder_width * self.settings.decoder_depth)
 
     @torch.no_grad()
     def reconstruct(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -220,15 +256,15 @@ class Mae(nn.Module):
             uint8 [B, 3, H, W] twice: the images with their removed patches grey, and with those patches as predicted
             (where the target is normalised, brought back with the mean and variance of the true patch).
         """
-        images = self.normalise(batch.images)
-        predicted = self.decode(self.encode(images, batch.visible), batch.visible, batch.hidden).float()
+        images = self.normalise(batch["images"])
+        predicted = self.decode(self.encode(images, batch["visible"]), batch["visible"], batch["hidden"]).float()
         true = patchify(images, self.patch)
         if self.settings.normalise_target:
-            variance, mean = torch.var_mean(take(true, batch.hidden), dim=-1, keepdim=True, correction=1)
+            variance, mean = torch.var_mean(take(true, batch["hidden"]), dim=-1, keepdim=True, correction=1)
             predicted = predicted * (variance + 1e-6).sqrt() + mean
-        where = batch.hidden.unsqueeze(-1).expand_as(predicted)
+        where = batch["hidden"].unsqueeze(-1).expand_as(predicted)
         grey = patchify(((0.5 - self.mean) / self.std).expand_as(images), self.patch)
-        masked = true.scatter(1, where, take(grey, batch.hidden))
+        masked = true.scatter(1, where, take(grey, batch["hidden"]))
         filled = true.scatter(1, where, predicted)
         return self._pixels(masked), self._pixels(filled)
 
