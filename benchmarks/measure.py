@@ -1,10 +1,13 @@
 """Measuring fundus photographs: how fast, how true on phantoms, and how well vessels agree with human observers.
 
     python benchmarks/measure.py [--patients 60] [--sizes 256 512 1024] [--seeds 1 2] [--chase ../shared/data/chase_db1]
+    python benchmarks/measure.py --compatible [--images 40]
 
 Speed: all indices of one photograph at 912 px on one core, decoding included, beside scikit-image's `frangi` and `sato`
 alone on the green channel of the same field. Truth: rank correlation over simulated photographs that aren't graded
 reject. Observers: CHASE_DB1, inside the field of view, one threshold for all photographs; the second observer is the yardstick.
+`--compatible` alone: what our definitions and AutoMorph's give on the same simulated photographs, with the arteries, veins and
+discs of their truth, and how the two go together.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,6 +29,7 @@ from curate.measure import read_image
 from curate.phantom import simulate_archive
 from curate.retina import measure_image
 from curate.retina.field import find_field, normalise, without_bands
+from curate.retina.masks import find_masks, read_masks
 from curate.retina.shape import vessel_measures
 from curate.retina.vessels import vessel_map, vessel_response
 
@@ -125,14 +131,54 @@ def show_observers(folder: Path) -> None:
         print(f"| {name} | {' | '.join(cells)} |")
 
 
+def show_compatible(folder: Path, images: int) -> None:
+    """Print each column as both define it on one photograph, and over all: rank correlation, and median of the ratio."""
+    paths = sorted((folder / "images").glob("*.jpg"))[:images]
+    ways: dict[str, dict[str, Any]] = {
+        "ours": {"resolution": 512}, "ours at 912": {"resolution": RESOLUTION},
+        "automorph": {"resolution": RESOLUTION, "compatible": "automorph"},
+    }  # fmt: skip
+    rows: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
+    for path, files in zip(paths, find_masks(folder / "truth", [path.name for path in paths]), strict=True):
+        masks, image = replace(read_masks(files), vessels=None), read(path)  # the vessels are those that the filters find
+        for way, options in ways.items():
+            rows[way].append(measure_image(image, masks=masks, **options))
+    tables = {way: pd.DataFrame(found, dtype=object).drop(columns=["state", "quality"]).astype(float) for way, found in rows.items()}
+    shown = int(np.argmax(tables["automorph"].notna().sum(axis=1)))
+    same = [c for c in tables["automorph"] if tables["automorph"][c].equals(tables["ours at 912"][c])]
+    print(f"\n### Our definitions and AutoMorph's on {len(paths)} phantom photographs; `{paths[shown].name}` is the one shown\n")
+    print(f"The same at {RESOLUTION} px: {', '.join(same)}\n")
+    print("| | ours | automorph | photographs | rank correlation | automorph / ours, median | the same with ours at 912 px | |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    for column in tables["automorph"].columns.drop(same):
+        theirs = tables["automorph"][column]
+        cells = [f"{tables[way][column][shown]:.4g}" for way in ("ours", "automorph")] + [f"{theirs.notna().sum()}"]
+        for way in ("ours", "ours at 912"):
+            ratio = (theirs / tables[way][column]).replace([np.inf, -np.inf], np.nan).median()
+            cells += [f"{theirs.corr(tables[way][column], method='spearman'):.2f}", f"{ratio:.3g}"]
+        print(f"| {column} | {' | '.join(cells)} |")
+    truth = pd.read_parquet(folder / "truth" / "truth.parquet").set_index("image_file").loc[[path.name for path in paths]].reset_index()
+    print(f"\nRank correlation with the truth:\n\n| | {' | '.join(ways)} |\n|---|---:|---:|---:|")
+    for column, true in TRUTHS.items():
+        found = [table[column].corr(truth[true].astype(float), method="spearman") for table in tables.values()]
+        print(f"| {column} | {' | '.join(f'{value:.2f}' for value in found)} |")
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--patients", type=int, default=60)
     arguments.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024])
     arguments.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     arguments.add_argument("--chase", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data" / "chase_db1")
+    arguments.add_argument("--compatible", action="store_true")
+    arguments.add_argument("--images", type=int, default=40, help="with --compatible: simulated photographs, of 512 px")
     asked = arguments.parse_args()
     cv2.setNumThreads(1)
+    if asked.compatible:
+        with tempfile.TemporaryDirectory() as made:
+            simulate_archive(Path(made), patients=asked.images, size=512, seed=0, workers=1)  # more than one photograph a patient
+            show_compatible(Path(made), asked.images)
+        return
     with tempfile.TemporaryDirectory() as made:
         truths = {}
         for size in asked.sizes:

@@ -110,10 +110,30 @@ def ingest(
 @app.command()
 def measure(
     cohort: CohortDir = Path("cohort"),
-    modality: Annotated[str, typer.Option(help="What the images are.")] = "retina",
-    resolution: Annotated[int, typer.Option(min=128, max=1824, help="Pixels across the field of view at which shape is measured.")] = 512,
+    modality: Annotated[str | None, typer.Option(help="What the images are.  [default: retina]")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(min=128, max=1824, help="Pixels across the field of view at which shape is measured.  [default: 512]")
+    ] = None,
     masks: Annotated[
         Path | None, typer.Option(help="Folder with masks of the images in vessels/, artery_vein/ and disc/: adds zones and calibres.")
+    ] = None,
+    compatible: Annotated[
+        str | None, typer.Option(metavar="automorph", help="Measure by AutoMorph's definitions, at 912 pixels.  [default: our own]")
+    ] = None,
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE.yaml", help="An ONNX network, described in this file, that marks vessels, arteries and veins, or discs."
+        ),
+    ] = None,
+    imports: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="TOOL=FOLDER",
+            help="Take the measures from tables of automorph, pvbm, vascx or a profile.yaml of your own; "
+            "with none of the options above, the photographs are not measured.",
+        ),
     ] = None,
     workers: Workers = 0,
     scheduler: Scheduler = None,
@@ -122,10 +142,16 @@ def measure(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Measure the quality and morphology of every image."""
+    """Measure the quality and morphology of every image, or import what another tool has measured."""
+    from curate.imported import parse_imports, show_import
     from curate.measure import measure_cohort
 
-    made = measure_cohort(cohort, modality=modality, resolution=resolution, masks=masks, workers=workers)
+    made = measure_cohort(
+        cohort, modality=modality, resolution=resolution, masks=masks, compatible=compatible, models=model or (),
+        imports=parse_imports(imports or ()), workers=workers,
+    )  # fmt: skip
+    for one in made.get("imports", ()):
+        show_import(one)
     _show_measures(cohort, made)
     console.result(made)
 

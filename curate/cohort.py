@@ -82,6 +82,18 @@ class Cohort:
         """Read ``measurements.parquet`` (``image_id`` and one column a measure; or these columns), or None where nothing was measured."""
         return _read_parquet(self.folder / "measurements.parquet", columns)
 
+    def of_the_photograph(self) -> frozenset[str]:
+        """Name the measures that say how an image was taken and not what it shows, as the modality that measured them has it."""
+        if not (self.folder / "measurements.json").exists():
+            return frozenset()
+        about = read_json(self.folder / "measurements.json", "a table of measures")
+        if "of_the_photograph" in about:
+            return frozenset(about["of_the_photograph"])
+        from curate.modalities import MODALITIES, load_modality
+
+        modality = about.get("made_by", {}).get("specification", {}).get("modality")  # measured before that was written down
+        return frozenset(load_modality(modality).of_the_photograph if modality in MODALITIES else ())
+
     def duplicates(self) -> pd.DataFrame:
         """Read ``duplicates.parquet``: pairs of images that show nearly the same photograph.
 

@@ -29,9 +29,23 @@ mode = Mode()
 
 
 def say(text: str = "") -> None:
-    """Print one line (or several) for people; silent under ``--quiet`` and ``--json``."""
+    """Print one line (or several) for people; silent under ``--quiet`` and ``--json``.
+
+    A name from a table may hold a terminal's control codes: they become blanks.
+    """
     if not (mode.quiet or mode.json):
-        print(text, flush=True)
+        print("".join(c if c.isprintable() or c in "\n\t" else " " for c in text), flush=True)
+
+
+def short(text: str, most: int = 60) -> str:
+    """Cut a name that a table quotes to a number of characters, the last of them an ellipsis.
+
+    Example:
+        >>> short("a very long name", 7)
+        'a very…'
+    """
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
 def warn(text: str) -> None:

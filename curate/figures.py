@@ -8,7 +8,8 @@ Nothing is read from the user's own matplotlib settings, and no clock or version
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -105,6 +106,31 @@ def readable(text: str, *, most: int = 40) -> str:
     """
     drawn = "".join(c if c.isprintable() and _has(c) else "?" for c in text)
     return drawn if len(drawn) <= most else drawn[: most - 1].rstrip() + "…"
+
+
+def readable_names(names: Iterable[str], *, most: int = 40) -> list[str]:
+    """Give names that the shipped font can draw and that can be told from each other.
+
+    Args:
+        names: as of groups, each once.
+        most: characters of each.
+
+    Returns:
+        As `readable` gives them; where several would look alike, or most letters of one are lacking, its place in the list
+        stands behind it.
+
+    Example:
+        >>> readable_names(["上海", "Zürich", "大连医院"])
+        ['?? (1)', 'Zürich', '???? (3)']
+    """
+    listed = list(names)
+    drawn = [readable(name, most=most) for name in listed]
+    seen = Counter(drawn)
+    plain = [seen[text] == 1 and 2 * (text.count("?") - name.count("?")) <= len(text) for name, text in zip(listed, drawn, strict=True)]
+    return [
+        text if plain[place - 1] else f"{readable(name, most=most - len(str(place)) - 3)} ({place})"
+        for place, (name, text) in enumerate(zip(listed, drawn, strict=True), 1)
+    ]
 
 
 def _has(character: str) -> bool:

@@ -7,9 +7,8 @@ costs at most the parts that were under way. ``measurements.json`` is written la
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,27 +16,32 @@ from curate import console
 from curate.artefacts import begin, discard, provenance, read_json, same_or_refuse, write_json, write_parquet
 from curate.cohort import Cohort, read_cohort
 from curate.errors import UserError, nearest
+from curate.imported import add_imports, import_tables, join_ledgers
+from curate.modalities import load_modality
 from curate.parts import run_parts, slices
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from curate.imported import Imported
+    from curate.retina.network import Network
+
 UNREADABLE = "unreadable"
+NOT_IMPORTED = "not in the tables"
 DEFAULT_RESOLUTION = 512
 _PART = 128
-
-# Modality -> module with MEASURES (column -> type) and measure_image(rgb, *, resolution) -> {column: value or None}.
-MODALITIES = {"retina": "curate.retina", "generic": "curate.generic"}
-ENTRY_POINTS = "evenfooting.modalities"  # the group in which other packages name such modules
 
 
 def measure_cohort(
     cohort: Path,
     *,
-    modality: str = "retina",
-    resolution: int = DEFAULT_RESOLUTION,
+    modality: str | None = None,
+    resolution: int | None = None,
     masks: Path | None = None,
+    compatible: str | None = None,
+    models: Sequence[Path] = (),
+    imports: Mapping[str, Path] | None = None,
     workers: int = 0,
     max_bad: float = 0.01,
 ) -> dict[str, Any]:
@@ -45,33 +49,60 @@ def measure_cohort(
 
     Args:
         cohort: the cohort folder.
-        modality: one of `MODALITIES`, or a name of the entry point group `ENTRY_POINTS`: what is measured.
-        resolution: pixels to which the field of view (retina) or the longer side (generic) is brought.
+        modality: what is measured, see `curate.modalities`; None is the retina.
+        resolution: pixels to which the field of view (retina) or the longer side (generic) is brought; None is
+            `DEFAULT_RESOLUTION`, or the one that `compatible` needs.
         masks: a folder of what is known of the photographs (see `curate.retina.masks`): arteries and veins, the disc's
             zones and the calibres are measured too. Images without masks go without these.
+        compatible: whose definitions hold, see `curate.retina.compatible`; None: our own.
+        models: YAML files that describe networks (see `curate.retina.network`): what they mark is measured as a mask is, where
+            `masks` has none of that kind.
+        imports: tool, or profile of a tool -> file or folder: its tables are brought in (see `curate.imported`). The photographs
+            are then measured only where one of the arguments before says how; an imported column takes the place of ours.
         workers: processes; 0 is one a core. Never changes the result.
         max_bad: share of images that may be unreadable.
 
     Returns:
         What ``measurements.json`` holds: ``made_by``; ``images``; ``states`` and, where it is graded, ``quality``:
-        value -> number of images; ``masks``, where given: kind -> number
-        of images that have one; ``medians``: measure -> median over the images that have it, or None.
+        value -> number of images; ``of_the_photograph``: measures that say how an image was taken and not what it shows;
+        ``masks``, where given: kind -> number of images that have one; ``medians``: measure -> median over the images that
+        have it, or None; ``imports``, where there are any: what became of each tool's rows. Values of theirs that became
+        missing stand in ``measurements_ledger.parquet``: image_id, tool, file, row, column, before, after, rule.
 
     Raises:
-        UserError: where there is no such cohort or modality, its images are gone or too many can't be read, or the
-            cohort was measured with another specification.
+        UserError: where there is no such cohort or modality, its images are gone or too many can't be read, the
+            cohort was measured with another specification, `compatible` is unknown or doesn't go with the modality or the
+            resolution, a model isn't what its file says, or a table can't be imported.
     """
     source = read_cohort(cohort)
-    _modality(modality)
+    if not len(source.table):
+        raise UserError(f"{cohort}: the cohort has no image: there is nothing to measure")
+    imported = _import(imports or {}, source)
+    measured = not imported or bool(models) or any(asked is not None for asked in (modality, resolution, masks, compatible))
+    modality = modality or "retina"
+    of_the_photograph = load_modality(modality).of_the_photograph if measured else ()
+    resolution = _resolution(resolution, modality, compatible)
     if resolution < 128:
         raise UserError(f"--resolution {resolution}: at least 128 pixels are needed")
     inputs = {"cohort.parquet": source.digest}
+    networks = _read_networks(modality, models)
+    specification: dict[str, Any] = {"modality": modality, "resolution": resolution, "compatible": compatible}
+    if not measured:
+        specification |= {"modality": None, "resolution": None}
+    if networks:
+        specification["models"] = [network.specification() for network in networks]
+        inputs |= {f"model {network.segments}": network.sha256.lower() for network in networks}
+    if imported:
+        theirs = next((found.compatible for found in imported if found.compatible is not None), None)
+        specification |= {"imports": [found.profile.title for found in imported], "compatible": compatible or theirs}
+        inputs |= {name: digest for found in imported for name, digest in found.inputs.items()}
     files: list[dict[str, Path]] | None = None
     if masks is not None:
         files = _find_masks(modality, masks, source)
         inputs["masks"] = _listing(masks, files)
-    made_by = provenance({"modality": modality, "resolution": resolution}, inputs)
+    made_by = provenance(specification, inputs)
     table_file, about_file = cohort / "measurements.parquet", cohort / "measurements.json"
+    ledger_file = cohort / "measurements_ledger.parquet"
     if about_file.exists():
         there = read_json(about_file, "a table of measures")
         same_or_refuse(about_file, there.get("made_by", {}), made_by, advice="remove it to measure again")
@@ -79,18 +110,70 @@ def measure_cohort(
             discard(cohort / "measurements")
             return there
         about_file.unlink(missing_ok=True)  # says complete of a table that is gone
-    if not source.images.is_dir():
-        raise UserError(f"{source.images}: the cohort's image folder is missing; put it back, or ingest again with --images")
-    table = _measure(source, modality, resolution, files, workers, made_by, max_bad)
+    if measured:
+        if not source.images.is_dir():
+            raise UserError(f"{source.images}: the cohort's image folder is missing; put it back, or ingest again with --images")
+        table = _measure(source, modality, resolution, files, compatible, networks, workers, made_by, max_bad)
+    else:
+        table = _states(source, imported)
+    table = add_imports(table, imported)
+    if imported:
+        write_parquet(ledger_file, join_ledgers(imported))
+    else:
+        ledger_file.unlink(missing_ok=True)  # of a table that is replaced
     write_parquet(table_file, table)
-    about = {"made_by": made_by, **_summary(table)}
+    about = {"made_by": made_by, **_summary(table), "of_the_photograph": [c for c in of_the_photograph if c in table.columns]}
+    if imported:
+        about["imports"] = [found.about for found in imported]
     if files is not None:
         about["masks"] = {kind: sum(kind in f for f in files) for kind in sorted({kind for f in files for kind in f})}
-    for left_over in cohort.glob(".measurements.*.tmp"):  # of a process that was killed here
+    for left_over in cohort.glob(".measurements*.tmp"):  # of a process that was killed here
         left_over.unlink(missing_ok=True)
     write_json(about_file, about)
     discard(cohort / "measurements")
     return about
+
+
+def _resolution(asked: int | None, modality: str, compatible: str | None) -> int:
+    """Give the resolution at which to measure, where what is asked for goes together."""
+    if compatible is None:
+        return DEFAULT_RESOLUTION if asked is None else asked
+    if modality != "retina":
+        raise UserError(f"--compatible {compatible}: is for --modality retina; leave it out for {modality}")
+    from curate.retina.compatible import COMPATIBLE, RESOLUTION
+
+    if compatible not in COMPATIBLE:
+        raise UserError(f"--compatible {compatible}: unknown{nearest(compatible, COMPATIBLE)}")
+    if asked not in (None, RESOLUTION):
+        raise UserError(f"--resolution {asked}: --compatible {compatible} measures at {RESOLUTION} pixels; leave --resolution out")
+    return RESOLUTION
+
+
+def _import(imports: Mapping[str, Path], source: Cohort) -> list[Imported]:
+    found = [import_tables(tool, place, source.table) for tool, place in imports.items()]
+    titles = [one.profile.title for one in found]
+    if twice := [title for title in titles if titles.count(title) > 1]:
+        raise UserError(f"--import: two profiles are called {twice[0]}; give one")
+    return found
+
+
+def _states(source: Cohort, imported: Sequence[Imported]) -> pd.DataFrame:
+    """Make a table that says of each image whether it was imported, for measures that nobody has taken here."""
+    import pandas as pd
+
+    ids = source.table["image_id"].sort_values(kind="stable").reset_index(drop=True)
+    there = pd.concat([ids.isin(found.table.index) for found in imported], axis=1).any(axis=1)
+    return pd.DataFrame({"image_id": ids, "state": pd.Series("ok", index=ids.index, dtype="string").where(there, NOT_IMPORTED)})
+
+
+def _read_networks(modality: str, models: Sequence[Path]) -> tuple[Network, ...]:
+    if not models:
+        return ()
+    if modality != "retina":
+        raise UserError(f"--model {models[0]}: models are for --modality retina; leave it out for {modality}")
+    from curate.retina.network import read_networks
+
+    return read_networks(models)
 
 
 def _find_masks(modality: str, folder: Path, source: Cohort) -> list[dict[str, Path]]:
@@ -113,12 +196,18 @@ def _measure(
     modality: str,
     resolution: int,
     masks: list[dict[str, Path]] | None,
+    compatible: str | None,
+    networks: tuple[Network, ...],
     workers: int,
     made_by: dict[str, Any],
     max_bad: float,
 ) -> pd.DataFrame:
     import pandas as pd
 
+    if networks:
+        from curate.retina.network import try_networks
+
+        try_networks(networks)
     partial = begin(source.folder / "measurements", "measurements.json", made_by)
     assert partial is not None  # measurements.json never stands in the folder of parts
     rows = source.table[["image_id", "path", "width", "height"]].sort_values("image_id", kind="stable")
@@ -132,6 +221,8 @@ def _measure(
                 modality,
                 resolution,
                 None if masks is None else masks[start:stop],
+                compatible,
+                networks,
                 partial / f"images-{number:06d}.parquet",
             ),
         )
@@ -154,51 +245,54 @@ def _measure(
 
 
 def _measure_part(
-    images: str, rows: pd.DataFrame, modality: str, resolution: int, masks: list[dict[str, Path]] | None, to: Path
+    images: str,
+    rows: pd.DataFrame,
+    modality: str,
+    resolution: int,
+    masks: list[dict[str, Path]] | None,
+    compatible: str | None,
+    networks: tuple[Network, ...],
+    to: Path,
 ) -> dict[str, Any]:
     import cv2
     import pandas as pd
 
     cv2.setNumThreads(1)
-    measures, measure = _modality(modality)
-    if masks is not None:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what can't be read is counted, not printed in its terms
+    kind = load_modality(modality)
+    measures = kind.measures
+    if masks is not None or networks:
         from curate.retina import masks as retinal
+        from curate.retina import network
 
         measures = measures | retinal.MEASURES
+    options: dict[str, Any] = {"resolution": resolution} if compatible is None else {"resolution": resolution, "compatible": compatible}
     results: list[dict[str, Any]] = []
     unread: list[str] = []
+    finest = max((max(described.input.shape) for described in networks), default=0)
     for number, (path, width, height) in enumerate(zip(rows["path"], rows["width"], rows["height"], strict=True)):
         rgb = read_image(os.path.join(images, path), at_least=2 * resolution, size=(int(width), int(height)))
         if rgb is None:
             unread.append(path)
             results.append({"state": UNREADABLE})
-        elif masks is not None:
-            results.append(measure(rgb, resolution=resolution, masks=retinal.read_masks(masks[number])))
+        elif masks is not None or networks:
+            drawn = retinal.Masks() if masks is None else retinal.read_masks(masks[number])
+            if networks:
+                closer = None
+                if finest > 2 * resolution:  # the network sees more than the measures need
+                    closer = read_image(os.path.join(images, path), at_least=finest, size=(int(width), int(height)))
+                drawn = network.add_masks(drawn, rgb if closer is None else closer, networks)
+            results.append(kind.row(path, rgb, **options, masks=drawn))
         else:
-            results.append(measure(rgb, resolution=resolution))
-    columns = {name: pd.Series([r.get(name) for r in results], dtype=kind) for name, kind in measures.items()}
+            results.append(kind.row(path, rgb, **options))
+    columns = {}
+    for name, dtype in measures.items():
+        try:
+            columns[name] = pd.Series([r.get(name) for r in results], dtype=dtype)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"--modality {modality}: '{name}' was measured as something that is no {dtype}: {error}") from error
     write_parquet(to, pd.DataFrame({"image_id": rows["image_id"], **columns}))
     return {"images": len(results), "bad": len(unread), "first": unread[0] if unread else None}
-
-
-def _modality(name: str) -> tuple[dict[str, str], Callable[..., dict[str, Any]]]:
-    """Import a modality: one that ships, or one that an installed package names among its entry points."""
-    if name in MODALITIES:
-        module = importlib.import_module(MODALITIES[name])
-        return module.MEASURES, module.measure_image
-    from importlib.metadata import entry_points
-
-    plugins = {found.name: found for found in entry_points(group=ENTRY_POINTS)}
-    if name not in plugins:
-        raise UserError(f"--modality {name}: unknown{nearest(name, [*MODALITIES, *plugins])}")
-    try:
-        module = plugins[name].load()
-        measures, measure = dict(module.MEASURES), module.measure_image
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"--modality {name}: {plugins[name].value} can't be used: {error}") from error
-    if measures.get("state") != "string":
-        raise UserError(f"--modality {name}: MEASURES of {plugins[name].value} must have a column 'state' of type 'string'")
-    return measures, measure
 
 
 def read_image(path: str, *, at_least: int, size: tuple[int, int]) -> np.ndarray | None:
@@ -211,7 +305,8 @@ def read_image(path: str, *, at_least: int, size: tuple[int, int]) -> np.ndarray
         size: its width and height in pixels, from the cohort.
 
     Returns:
-        (H, W, 3) uint8, upright; None where the file is missing, damaged or cut short.
+        (H, W, 3) uint8, upright, the first of several pages; None where the file is missing, damaged or cut short, or
+        holds values that are not numbers.
     """
     import cv2
     import numpy as np
@@ -231,14 +326,30 @@ def read_image(path: str, *, at_least: int, size: tuple[int, int]) -> np.ndarray
     try:
         image = cv2.imdecode(data, flags)
     except cv2.error:
-        return None
+        image = None
     if image is None or image.ndim != 3:
-        return None
+        return _read_with_pillow(path)
     if image.dtype != np.uint8:
-        values = np.nan_to_num(image.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+        values = image.astype(np.float64)
+        if not np.isfinite(values).all():
+            return None  # a hole in the image: black in its place would be made up
         top = float(values.max())
         image = np.clip(values * (255.0 / top), 0, 255).astype(np.uint8) if top > 0 else np.zeros(image.shape, np.uint8)
     return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def _read_with_pillow(path: str) -> np.ndarray | None:
+    """Read what OpenCV can't, as a grey TIFF of floating-point numbers: what ingest could read can be measured."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    from curate.photographs import to_eight_bits
+
+    try:
+        with Image.open(path) as image:
+            return np.array(ImageOps.exif_transpose(to_eight_bits(image)).convert("RGB"))
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+        return None
 
 
 def _summary(table: pd.DataFrame) -> dict[str, Any]:

@@ -70,10 +70,16 @@ def examine(folder: str, path: str) -> dict[str, Any]:
 
 
 def to_eight_bits(image: Image.Image) -> Image.Image:
-    """Scale a 16-bit, 32-bit or floating-point image to 8 bits by its own maximum; others come back as they are."""
+    """Scale a 16-bit, 32-bit or floating-point image to 8 bits by its own maximum; others come back as they are.
+
+    Raises:
+        OSError: where a value is not a finite number.
+    """
     if image.mode not in ("I", "F", "I;16", "I;16B", "I;16L"):
         return image
     values = np.asarray(image, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise OSError("holds values that are not numbers")
     top = float(values.max()) if values.size else 0.0
     scaled = np.clip(values * (255.0 / top), 0, 255) if top > 0 else np.zeros_like(values)
     return Image.fromarray(np.rint(scaled).astype(np.uint8))

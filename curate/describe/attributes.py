@@ -17,6 +17,7 @@ MOST_GROUPS = 30
 _FIRST = ("age", "sex", "ethnicity", "laterality", "acquired_on", "site", "device")
 _NOT_ATTRIBUTES = {"image_id", "path", "patient_id", "sha256", "phash", "width", "height"}
 _GEOMETRY = ("fov_",)  # where the field of view lies in the file, not what is seen in it
+_MOST_MAIN = 8  # measures that are pictured, where none was asked for
 _MOST_CODES = 10  # a whole number with more values is a number, with fewer a code
 
 
@@ -180,8 +181,8 @@ def choose_measures(sides: Sides, names: Sequence[str]) -> tuple[list[str], list
     if names:
         return list(dict.fromkeys(names)), list(dict.fromkeys(names))
     found = [c for c in columns if not c.startswith(_GEOMETRY)]
-    main = [c for c in MAIN_MEASURES if c in found]
-    return found, main or found[:8]
+    main = [c for c in MAIN_MEASURES if c in found] or [c for c in found if c not in sides.of_the_photograph] or found
+    return found, main[:_MOST_MAIN]
 
 
 MAIN_MEASURES = (

@@ -138,7 +138,9 @@ def _remarks(columns: list[tuple[str, str]], frame: pd.DataFrame) -> list[str]:
             if variable not in said and not any(word in row["remark"] for word in ("no such column", "not measured")):
                 sides.setdefault((str(variable), row["remark"]), []).append(f"{row['side']} against {row['against']}")
     groups = frame[(frame["kind"] == "attribute") & frame["attribute"].notna() & (frame["statistic"] == "patients")]
-    for row in groups[groups["value"] == 1].to_dict("records"):
+    whole_sides = frame[(frame["statistic"] == "patients") & frame["attribute"].isna()].groupby("side")["value"].max()
+    # Where one patient is all there is, every group is of one.
+    for row in groups[(groups["value"] == 1) & (groups["side"].map(whole_sides) > 1)].to_dict("records"):
         sides.setdefault((f"{row['variable']} '{row['group']}'", "a group of one patient"), []).append(row["side"])
     whats: dict[tuple[str, str], list[str]] = {}  # words, where -> what
     for name, words in columns:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MOST_BARS = 15  # groups that a picture shows; description.parquet has all
 _MOST_BY = 8  # groups by which a measure is drawn
+_LONGEST = 60  # letters of a column's name in that of a file: file systems take 255
 _FEW = 20  # images; below, a violin would invent a shape: every image is a dot
 
 
@@ -63,7 +64,7 @@ def draw_all(folder: Path, sides: Sides, attributes: list[Attribute], measures: 
 
 def _stem(words: list[str], taken: set[str]) -> str:
     """Name a file after columns, whatever characters those have."""
-    stem = "-".join(re.sub(r"[^0-9A-Za-z_]+", "-", w).strip("-") or "column" for w in words)
+    stem = "-".join(re.sub(r"[^0-9A-Za-z_]+", "-", w).strip("-")[:_LONGEST] or "column" for w in words)
     name, number = stem, 2
     while name.lower() in taken:
         name, number = f"{stem}-{number}", number + 1
@@ -77,7 +78,7 @@ def _words(name: str) -> str:
 
 
 def _label(sides: Sides, number: int) -> str:
-    return figures.readable(sides.sides[number].name, most=28)
+    return figures.readable_names((s.name for s in sides.sides), most=28)[number]
 
 
 def _found(frame: pd.DataFrame, side: str, kind: str, variable: str, statistic: str, group: tuple[str, str] | None = None) -> Any:
@@ -180,7 +181,7 @@ def _bars(sides: Sides, attribute: Attribute, frame: pd.DataFrame) -> tuple[Any,
                     va="center",
                     fontsize=6.5,
                 )
-    axes.set_yticks(range(len(shown)), [figures.readable(g, most=26) for g in shown])
+    axes.set_yticks(range(len(shown)), figures.readable_names(shown, most=26))
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(shown) - 0.5, -0.5)
     right = axes.get_xlim()[1]
@@ -230,7 +231,7 @@ def _by_group(sides: Sides, measure: str, by: Attribute | None, frame: pd.DataFr
             _violin(axes, at, values, step, i, (low, high))
             _mean(axes, at + 0.16 * step, i, _found(frame, sides.sides[i].name, "measure", measure, "mean", group))
     if by:
-        names = [f"{figures.readable(g, most=18)}\n{_sizes(cells, j, several)}" for j, g in enumerate(groups)]
+        names = [f"{name}\n{_sizes(cells, j, several)}" for j, name in enumerate(figures.readable_names(groups, most=18))]
         axes.set_xlabel(_words(by.name) + (" (years)" if by.name == "age" else ""))
     else:
         names = [f"{_label(sides, i)}\n{len(cells[0, i]):,}" for i in range(several)]

@@ -20,7 +20,7 @@ def show(about: dict[str, Any], out: Path) -> None:
     sides = about["sides"]
     names = [s["name"] for s in sides]
     for side in sides:
-        console.say(f"{side['name']}: {side['images']:,} images of {side['patients']:,} patients")
+        console.say(f"{side['name']}: {_counted(side['images'], 'image')} of {_counted(side['patients'], 'patient')}")
     others = names[1:]
     for kind, title in (
         ("attributes", "attributes: images, share of all images (95 % interval, patients as clusters)"),
@@ -44,12 +44,16 @@ def show(about: dict[str, Any], out: Path) -> None:
     if about["remarks"]:
         console.say("\nin words")
         for remark in about["remarks"][:_MOST_REMARKS]:
-            console.say(f"- {remark}")
+            console.say(f"- {' '.join(remark.split())}")
         if len(about["remarks"]) > _MOST_REMARKS:
             console.say(f"- and {len(about['remarks']) - _MOST_REMARKS:,} more in {out}/description.json")
     pictures = f", {len(about['pictures']):,} pictures (PNG and SVG)" if about["pictures"] else ""
     console.say(f"\n{out}: description.parquet (one number a row), description.json{pictures}")
     console.say(f"note: {about['notice']}")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def _rows(name: str, one: dict[str, Any], names: list[str]) -> list[list[str]]:
@@ -134,7 +138,7 @@ def _compared(name: str, found: dict[str, Any]) -> list[list[str]]:
 
 def _table(columns: list[str], rows: list[list[str]], left: int, title: str) -> None:
     """Print a table, all but the first columns set to the right."""
-    rows = [["".join(c if c.isprintable() else " " for c in cell) for cell in row] for row in rows]
+    columns, rows = [console.short(c) for c in columns], [[*map(console.short, row[:left]), *row[left:]] for row in rows]
     widths = [max(len(r[i]) for r in [columns, *rows]) for i in range(len(columns))]
     console.say(title)
     for row in (columns, ["-" * w for w in widths], *rows):

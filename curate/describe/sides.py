@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from curate.artefacts import sha256_file
+from curate.artefacts import read_json, sha256_file
 from curate.cohort import Cohort, read_cohort
 from curate.errors import UserError
 from curate.groups import UNKNOWN, group_codes
@@ -49,12 +49,14 @@ class Sides:
         people: how many patients the numbers in `Side.patient` may stand for.
         inputs: what was read -> its SHA-256.
         remarks: what a reader should know of how the sides came about.
+        of_the_photograph: measures that say how an image was taken and not what it shows.
     """
 
     sides: list[Side]
     people: int
     inputs: dict[str, str]
     remarks: list[str]
+    of_the_photograph: frozenset[str] = frozenset()
 
 
 def read_sides(cohort: Path, *, against: Path | None, split: str | None, bins: Mapping[str, Sequence[float]]) -> Sides:
@@ -77,13 +79,13 @@ def read_sides(cohort: Path, *, against: Path | None, split: str | None, bins: M
     first, inputs = _read(cohort, "")
     if against is not None:
         second, more = _read(against, "against ")
-        return _two_cohorts(first, second, inputs | more)
+        both = first.of_the_photograph() | second.of_the_photograph()
+        return replace(_two_cohorts(first, second, inputs | more), of_the_photograph=both)
     patient, _ = pd.factorize(first.table["patient_id"])
     whole = Side(first.name, first.table, _measures(first), patient)
     people = int(patient.max()) + 1
-    if split is None:
-        return Sides([whole], people, inputs, [])
-    return _groups(whole, people, split, bins, inputs)
+    sides = Sides([whole], people, inputs, []) if split is None else _groups(whole, people, split, bins, inputs)
+    return replace(sides, of_the_photograph=first.of_the_photograph())
 
 
 def _read(folder: Path, prefix: str) -> tuple[Cohort, dict[str, str]]:
@@ -105,7 +107,7 @@ def _measures(cohort: Cohort) -> pd.DataFrame:
 
 
 def _two_cohorts(first: Cohort, second: Cohort, inputs: dict[str, str]) -> Sides:
-    remarks = []
+    remarks = _measured_differently(first, second)
     a, ids_a = pd.factorize(first.table["patient_id"])
     b, ids_b = pd.factorize(second.table["patient_id"])
     b = b + len(ids_a)
@@ -123,6 +125,16 @@ def _two_cohorts(first: Cohort, second: Cohort, inputs: dict[str, str]) -> Sides
     names = [first.name, second.name] if first.name != second.name else [f"{first.name} (1)", f"{second.name} (2)"]
     sides = [Side(n, c.table, _measures(c), p) for n, c, p in zip(names, (first, second), (a, b), strict=True)]
     return Sides(sides, len(ids_a) + len(ids_b), inputs, remarks)
+
+
+def _measured_differently(first: Cohort, second: Cohort) -> list[str]:
+    """Warn where the measures of two cohorts don't mean the same, though their columns have the same names."""
+    files = [cohort.folder / "measurements.json" for cohort in (first, second)]
+    if not all(file.exists() for file in files):
+        return []
+    a, b = (read_json(file, "a table of measures").get("made_by", {}).get("specification", {}) for file in files)
+    apart = [f"{key} {a.get(key)} and {b.get(key)}" for key in ("modality", "compatible", "resolution") if a.get(key) != b.get(key)]
+    return [f"the cohorts were measured differently ({', '.join(apart)}): measures may differ by that alone"] if apart else []
 
 
 def _groups(whole: Side, people: int, split: str, bins: Mapping[str, Sequence[float]], inputs: dict[str, str]) -> Sides:

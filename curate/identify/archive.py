@@ -11,20 +11,16 @@ import numpy as np
 import pandas as pd
 
 from curate.allocation import link
-from curate.artefacts import read_json, sha256_file
+from curate.artefacts import sha256_file
 from curate.cohort import Cohort, read_cohort
 from curate.errors import UserError, nearest
 from curate.groups import parse_bins
-from curate.identify.attributes import DEFAULT_BY, Attribute, read_attributes
+from curate.identify.attributes import DEFAULT_BY, FEWEST, Attribute, read_attributes
 
 MEASURES = "measures"
 MOST_DIMENSIONS = 256
+_MOST_NAMED = 6  # measures without a value
 _LEAST_MEASURED = 0.8  # share of images that must have a measure for it to be a dimension of the space of measures
-# What the retina's measures say about the photograph and not about the eye.
-_OF_THE_PHOTOGRAPH = {
-    "fov_x", "fov_y", "fov_radius", "fov_aspect", "field_coverage", "brightness", "exposure", "sharpness", "contrast", "visibility",
-    "quality_score",
-}  # fmt: skip
 
 
 @dataclass
@@ -92,9 +88,14 @@ def read_archive(folder: Path, by: Sequence[str], bins: Sequence[str], features:
             kept &= ~rejected
             if rejected.any():
                 notes.append(f"{int(rejected.sum()):,} of {len(table):,} images are graded reject: left out")
+    if not len(table):
+        raise UserError(f"{folder}: the cohort has no image: there is nothing to compare")
     if not kept.any():
-        raise UserError(f"{folder}: no image of usable quality is left to compare")
+        raise UserError(f"{folder}: every image is graded reject: there is nothing to compare")
     patient = _people(cohort, table)[kept]
+    if (people := len(np.unique(patient))) < 2 * FEWEST:
+        who = "one patient" if people == 1 else f"{people} patients"
+        raise UserError(f"{folder}: the images that can be compared are of {who}; two groups of {FEWEST} patients at least are needed")
     table = table[kept].reset_index(drop=True)
     site = pd.factorize(table["site"])[0] + 1 if "site" in table.columns else np.zeros(len(table))
     archive = Archive(
@@ -111,13 +112,23 @@ def read_archive(folder: Path, by: Sequence[str], bins: Sequence[str], features:
     archive.inputs = {"cohort.parquet": cohort.digest, "duplicates.parquet": sha256_file(folder / "duplicates.parquet")}
     if measured is not None:
         archive.inputs["measurements.parquet"] = sha256_file(folder / "measurements.parquet")
-        _add_measures(archive, measured[kept], _modality(folder))
+        _add_measures(archive, measured[kept], cohort.of_the_photograph())
     if latent is not None:
         archive.inputs[latent.name] = sha256_file(latent)
         archive.spaces[latent.stem] = _latent(latent, archive)
     if not archive.spaces:
-        raise UserError(f"{folder}: no measure varies; there is nothing to compare ({'; '.join(archive.notes)})")
+        what = _states(measured[kept]) if measured is not None else ""
+        raise UserError(f"{folder}: no measure varies; there is nothing to compare{what} ({'; '.join(archive.notes)})")
     return archive
+
+
+def _states(measured: pd.DataFrame) -> str:
+    """Say what became of the images, where none could be measured."""
+    numbers = measured.select_dtypes("number")
+    if "state" not in measured.columns or not numbers.isna().all(axis=None):
+        return ""
+    states = measured["state"].fillna("not measured").value_counts()
+    return ": no image could be measured, " + ", ".join(f"{n:,} are '{state}'" for state, n in states.items())
 
 
 def _people(cohort: Cohort, table: pd.DataFrame) -> np.ndarray:
@@ -130,11 +141,6 @@ def _people(cohort: Cohort, table: pd.DataFrame) -> np.ndarray:
     first, second = (rows.get_indexer(pairs[c]) for c in ("image_a", "image_b"))
     there = (first >= 0) & (second >= 0)
     return link(len(people), patient[first[there]], patient[second[there]])[patient]
-
-
-def _modality(folder: Path) -> str:
-    about = read_json(folder / "measurements.json", "a table of measures") if (folder / "measurements.json").exists() else {}
-    return str(about.get("made_by", {}).get("specification", {}).get("modality", ""))
 
 
 def _latent_file(folder: Path, features: str | None, measured: bool) -> Path | None:
@@ -156,11 +162,12 @@ def _latent_file(folder: Path, features: str | None, measured: bool) -> Path | N
     return there[features]
 
 
-def _add_measures(archive: Archive, measured: pd.DataFrame, modality: str) -> None:
+def _add_measures(archive: Archive, measured: pd.DataFrame, of_the_photograph: frozenset[str]) -> None:
     """Sort out which measures vary, and build the space of those that say something about the body."""
     from scipy.special import ndtri
     from scipy.stats import rankdata
 
+    empty: list[str] = []
     for column in measured.columns:
         if not pd.api.types.is_numeric_dtype(measured[column]) or pd.api.types.is_bool_dtype(measured[column]):
             continue
@@ -168,12 +175,15 @@ def _add_measures(archive: Archive, measured: pd.DataFrame, modality: str) -> No
         values = np.where(np.isinf(values), np.nan, values)
         known = values[np.isfinite(values)]
         if not len(known):
-            archive.notes.append(f"measure {column} has no value: nothing to compare")
+            empty.append(column)
         elif known.min() == known.max():
             archive.notes.append(f"measure {column} is {known[0]:g} for every image: a constant has nothing to compare")
         else:
             archive.measures[column] = values
-    archive.indices = [c for c in archive.measures if modality != "retina" or c not in _OF_THE_PHOTOGRAPH] or list(archive.measures)
+    if empty:
+        several = f"measures {', '.join(empty[:_MOST_NAMED])}{', ...' if len(empty) > _MOST_NAMED else ''} ({len(empty)}) have"
+        archive.notes.append(f"{f'measure {empty[0]} has' if len(empty) == 1 else several} no value: nothing to compare")
+    archive.indices = [c for c in archive.measures if c not in of_the_photograph] or list(archive.measures)
     archive.dimensions = [c for c in archive.indices if np.isfinite(archive.measures[c]).mean() >= _LEAST_MEASURED]
     if not archive.dimensions:
         return

@@ -11,6 +11,7 @@ import pandas as pd
 from curate.groups import UNKNOWN, group_codes
 
 FEWEST = 5  # patients: what smaller groups show is those people
+_MOST_NAMED = 3  # small groups that a sentence each is spent on
 DEFAULT_BY = ("age", "sex", "ethnicity", "device", "site")
 
 
@@ -72,9 +73,16 @@ def _clear(name: str, codes: np.ndarray, groups: list[str], patient: np.ndarray)
     pairs = np.unique(codes.astype(np.int64) * (int(patient.max(initial=0)) + 1) + patient) // (int(patient.max(initial=0)) + 1)
     people = np.bincount(pairs, minlength=len(groups))
     kept = [i for i, group in enumerate(groups) if group != UNKNOWN and people[i] >= FEWEST]
-    for i, group in enumerate(groups):
-        if group != UNKNOWN and 0 < people[i] < FEWEST:
-            who = "one patient" if people[i] == 1 else f"{people[i]} patients"
+    few = [(group, int(people[i])) for i, group in enumerate(groups) if group != UNKNOWN and 0 < people[i] < FEWEST]
+    if len(few) > _MOST_NAMED:
+        some = ", ".join(f"'{group}'" for group, _ in few[:_MOST_NAMED])
+        notes.append(
+            f"{len(few):,} groups of {name} ({some}, ...) have fewer than {FEWEST} patients each: too few to tell a group from its people; "
+            "left out"
+        )
+    else:
+        for group, number in few:
+            who = "one patient" if number == 1 else f"{number} patients"
             notes.append(f"{name} '{group}' is a group of {who}: too few to tell the group from its people; left out")
     if len(kept) < 2:
         if not kept and not any(people[i] for i, g in enumerate(groups) if g != UNKNOWN):

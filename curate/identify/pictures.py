@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.figures import COLOURS, DOUBLE, INK, LINES, SOFT, grid, new_figure, readable, save, style
+from curate.figures import COLOURS, DOUBLE, HAIR, INK, LINES, SOFT, grid, new_figure, readable, readable_names, save, style
 from curate.identify.archive import Archive
 from curate.identify.effects import Effect
 
@@ -38,7 +39,8 @@ def draw(archive: Archive, found: dict[str, Any], folder: Path, seed: int) -> li
         if found["_effects"]:
             drawn += save(_heat_map(archive, found["_effects"]), folder / "effects", title="Effect of each attribute on each measure")
             drawn += save(_densities(archive, found["_effects"]), folder / "densities", title="Distribution of measures by group")
-        if len(found["_components"]) >= _FEWEST_POINTS:
+        points, dimensions = found["_components"].shape
+        if points >= _FEWEST_POINTS and dimensions > 1:
             drawn += save(_map(archive, found["_sample"], found["_components"], seed), folder / "map", title="t-SNE map by attribute")
     return [path.name for path in drawn]
 
@@ -49,24 +51,27 @@ def _ranking(rows: list[dict[str, Any]]) -> Figure:
     axes = figure.subplots()
     for place, row in enumerate(rows):
         if row["noise_floor"] is not None:
-            axes.barh(
-                place, 100 * row["noise_floor"], height=0.7, color="#e4e4e4", label="noise floor, others fixed" if not place else None
-            )
+            axes.barh(place, 100 * row["noise_floor"], height=0.7, color="#e4e4e4", label="noise floor, others fixed")
         for key, mark, colour, label in (("r2_marginal", "o", _GREY, "on its own"), ("r2_conditional", "o", COLOURS[0], "others fixed")):
             if row[key] is not None:
-                axes.plot(100 * row[key], place, mark, color=colour, markersize=6, label=label if not place else None, zorder=3)
+                axes.plot(100 * row[key], place, mark, color=colour, markersize=6, label=label, zorder=3)
         if row["not_attributable"]:
             axes.annotate(
                 "can't be told apart", (100 * (row["r2_marginal"] or 0), place), xytext=(10, -3), textcoords="offset points", fontsize=8
             )
-    axes.set_yticks(range(len(rows)), [readable(r["attribute"]) for r in rows])
+    axes.set_yticks(range(len(rows)), readable_names(r["attribute"] for r in rows))
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     axes.margins(x=0.15)
     grid(axes, "x")
     axes.set_xlabel("share of the variation (PERMANOVA R²), %")
-    axes.legend(loc="lower right")
+    figure.legend(*_each_label_once(axes), loc="outside upper left", ncols=3)
     return figure
+
+
+def _each_label_once(axes: Axes) -> tuple[list[Any], list[str]]:
+    handles = {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    return list(handles.values()), list(handles)
 
 
 def _heat_map(archive: Archive, effects: dict[tuple[str, str], Effect]) -> Figure:
@@ -79,7 +84,10 @@ def _heat_map(archive: Archive, effects: dict[tuple[str, str], Effect]) -> Figur
         for j, attribute in enumerate(attributes):
             if (attribute, measure) in effects:
                 values[i, j] = effects[attribute, measure].epsilon_squared
-    figure = new_figure(min(2.2 + 0.75 * len(attributes), DOUBLE), 0.7 + 0.2 * len(measures))
+    names = readable_names(attributes, most=24)
+    longest = max(map(len, names))
+    slanted = longest > 10
+    figure = new_figure(min(2.2 + 0.75 * len(attributes), DOUBLE), 0.7 + 0.2 * len(measures) + 0.035 * longest * slanted)
     axes = figure.subplots()
     top = max(float(np.nanmax(values)), 0.05)
     image = axes.imshow(values, cmap="Blues", vmin=0, vmax=top, aspect="auto")
@@ -90,9 +98,12 @@ def _heat_map(archive: Archive, effects: dict[tuple[str, str], Effect]) -> Figur
                 axes.text(j, i, "-", ha="center", va="center", color=_GREY)
                 continue
             noise = effect.epsilon_squared <= effect.floor
-            colour = SOFT if noise else "white" if effect.epsilon_squared > 0.6 * top else INK
+            dark = effect.epsilon_squared > 0.6 * top
+            colour = (HAIR if dark else SOFT) if noise else "white" if dark else INK
             axes.text(j, i, f"{effect.epsilon_squared:.3f}", ha="center", va="center", color=colour, fontsize=6.5)
-    axes.set_xticks(range(len(attributes)), [readable(a) for a in attributes])
+    axes.set_xticks(
+        range(len(attributes)), names, rotation=35 if slanted else 0, ha="left" if slanted else "center", rotation_mode="anchor"
+    )
     axes.set_yticks(range(len(measures)), [_spaced(m) for m in measures])
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
@@ -100,7 +111,7 @@ def _heat_map(archive: Archive, effects: dict[tuple[str, str], Effect]) -> Figur
         side.set_visible(False)
     if 0 < len(archive.indices) < len(measures):
         axes.axhline(len(archive.indices) - 0.5, color=INK, linewidth=0.8)
-    figure.colorbar(image, ax=axes, label="epsilon squared (grey numbers: at the noise floor)", shrink=0.9)
+    figure.colorbar(image, ax=axes, label="epsilon squared\n(grey: at the noise floor)", shrink=0.9)
     return figure
 
 
@@ -115,9 +126,9 @@ def _densities(archive: Archive, effects: dict[tuple[str, str], Effect]) -> Figu
         for j, axes in enumerate(line):
             _density(axes, archive, i, measures[j], effects)
             if not i:
-                axes.set_title(_spaced(measures[j]))
+                axes.set_title(textwrap.fill(_spaced(measures[j]), 20, max_lines=3, placeholder="..."))
             if not j:
-                axes.set_ylabel(readable(archive.attributes[i].name))
+                axes.set_ylabel(readable(archive.attributes[i].name, most=20))
         line[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
@@ -136,7 +147,7 @@ def _density(axes: Axes, archive: Archive, which: int, measure: str, effects: di
     low, high = np.quantile(values[known], [0.005, 0.995])
     low, high = (low, high) if high > low else (values[known].min(), values[known].max())
     edges = np.linspace(low - 0.1 * (high - low), high + 0.1 * (high - low), 257)
-    for g, name in enumerate(attribute.groups[: len(COLOURS)]):
+    for g, name in enumerate(readable_names(attribute.groups[: len(COLOURS)], most=24)):
         some = values[known & (attribute.code == g)]
         if len(some) < 2:
             continue
@@ -148,7 +159,7 @@ def _density(axes: Axes, archive: Archive, which: int, measure: str, effects: di
             * len(some) ** -0.2
         )
         smooth = gaussian_filter1d(counts / (len(some) * (edges[1] - edges[0])), max(width / (edges[1] - edges[0]), 1.0), mode="constant")
-        axes.plot((edges[1:] + edges[:-1]) / 2, smooth, color=COLOURS[g], linestyle=LINES[g], label=readable(name, most=24))
+        axes.plot((edges[1:] + edges[:-1]) / 2, smooth, color=COLOURS[g], linestyle=LINES[g], label=name)
     axes.set_ylim(0, 1.2 * axes.dataLim.ymax)  # room for the number
     axes.locator_params(axis="x", nbins=4)
     axes.text(0.98, 0.97, f"ε² {effect.epsilon_squared:.3f}", transform=axes.transAxes, ha="right", va="top", fontsize=6.5,
@@ -165,24 +176,27 @@ def _map(archive: Archive, sample: np.ndarray, components: np.ndarray, seed: int
     columns = min(3, len(archive.attributes))
     lines = -(-len(archive.attributes) // columns)
     height, width = np.ptp(place[:, 1]), np.ptp(place[:, 0])
-    figure = new_figure(DOUBLE * columns / 3, (0.9 + 2.3 * float(np.clip(height / max(width, 1e-9), 0.4, 1.3))) * lines)
+    legends = [readable_names(a.groups[: len(COLOURS)], most=24) for a in archive.attributes]
+    # Two columns of long names are wider than a panel.
+    across = 1 if max(len(name) for names in legends for name in names) > 13 else 2
+    beside = (0.9 if across == 2 else 1.4) + 2.3 * float(np.clip(height / max(width, 1e-9), 0.4, 1.3))
+    figure = new_figure(DOUBLE * columns / 3, beside * lines)
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes in panels:
         axes.axis("off")
-    for axes, attribute in zip(panels, archive.attributes, strict=False):
+    for axes, attribute, names in zip(panels, archive.attributes, legends, strict=False):
         code = attribute.code[rows][shown]
         colours = np.array([*COLOURS, _GREY])[np.where((code >= 0) & (code < len(COLOURS)), code, len(COLOURS))]
         # Points as a picture: ten thousand of them as drawings make a file that no program opens.
         axes.scatter(*place[shown].T, c=colours, s=size, linewidths=0, alpha=0.75, rasterized=True)
-        axes.set_title(readable(attribute.name))
+        axes.set_title(readable(attribute.name, most=24))
         axes.set_aspect("equal", adjustable="datalim")
-        names = [*attribute.groups[: len(COLOURS)], *(["other"] if len(attribute.groups) > len(COLOURS) else [])]
-        if (code < 0).any() and "other" not in names:
-            names.append("unknown")
         for k, name in enumerate(names):
-            colour = _GREY if name in ("other", "unknown") else COLOURS[k]
-            axes.plot([], [], "o", color=colour, markersize=4, label=readable(name, most=24))
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, handletextpad=0.2, columnspacing=0.8)
+            axes.plot([], [], "o", color=COLOURS[k], markersize=4, label=name)
+        if len(attribute.groups) > len(COLOURS) or (code < 0).any():
+            rest = "other groups" if len(attribute.groups) > len(COLOURS) else "unknown"
+            axes.plot([], [], "o", color=_GREY, markersize=4, label=rest)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=across, handletextpad=0.2, columnspacing=0.8)
     return figure
 
 

@@ -12,6 +12,8 @@ from curate.identify.permanova import Permanova
 from curate.identify.predictability import Score
 
 MATTERS = 0.01  # share of the variation, beyond chance, from which an attribute is worth balancing by
+# Columns that say how and where a photograph was taken, not whose eye it shows.
+OF_THE_PHOTOGRAPH = frozenset({"device", "site", "eye", "acquired_on", "visit"})
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class Findings:
         """Whether nothing can be credited to it."""
         return bool(self.overlap.why)
 
+    @property
+    def of_the_photograph(self) -> bool:
+        """Whether it says how a photograph was taken; everything else is taken to say who is in it."""
+        return self.name in OF_THE_PHOTOGRAPH
+
     def beyond_chance(self, *, alone: bool = False) -> float:
         """Share of the variation beyond what chance gives, with the others fixed or alone."""
         result = self.marginal if alone else self.conditional
@@ -58,18 +65,22 @@ class Findings:
 
 
 def rank(findings: Sequence[Findings]) -> list[Findings]:
-    """Order attributes: by the share of variation beyond chance with the others fixed; those it can't be said of after them."""
-    return sorted(findings, key=lambda f: (f.refused, -f.beyond_chance(alone=f.refused), f.name))
+    """Order attributes: those of the person, then those of the photograph.
+
+    Within each by the share of variation beyond chance with the others fixed; those it can't be said of after them. A camera changes every
+    measure that is taken from its photographs, so who is in them would be found behind how they were taken in most archives.
+    """
+    return sorted(findings, key=lambda f: (f.of_the_photograph, f.refused, -f.beyond_chance(alone=f.refused), f.name))
 
 
 def suggest_balance(ranked: Sequence[Findings]) -> list[str]:
     """Choose what to balance by.
 
-    Attributes that matter with the others fixed, the first first; of attributes that can't be told apart the one that goes with more of
-    the variation alone, where that matters.
+    The attributes of the person that matter with the others fixed, the first first; of attributes that can't be told apart, of either
+    kind, the one that goes with more of the variation alone, where that matters.
     """
-    chosen = [f.name for f in ranked if not f.refused and f.matters()]
-    for f in ranked:
+    chosen = [f.name for f in ranked if not f.refused and not f.of_the_photograph and f.matters()]
+    for f in sorted(ranked, key=lambda f: -f.beyond_chance(alone=True)):
         if f.refused and f.matters(alone=True) and f.overlap.with_ not in chosen and f.overlap.with_:
             chosen.append(f.name)
     return chosen
@@ -83,6 +94,7 @@ def table(ranked: Sequence[Findings]) -> list[dict[str, Any]]:
             {
                 "rank": place,
                 "attribute": f.name,
+                "of": "photograph" if f.of_the_photograph else "person",
                 "verdict": verdict(f),
                 "strongest_index": f.strongest,
                 "epsilon_squared": f.effect and f.effect.epsilon_squared,
@@ -124,14 +136,13 @@ def in_words(ranked: Sequence[Findings], space: str, balance: Sequence[str]) -> 
     """Write the paragraph."""
     where = "the measures" if space == "measures" else f"{space}"
     said: list[str] = []
+    others = "once the others are held fixed" if len(ranked) > 1 else "on its own"
     for f in (f for f in ranked if not f.refused and f.matters()):
         assert f.conditional is not None
-        first = not said
         alone = f"{_percent(f.marginal.r2)} on its own and " if f.marginal is not None and len(ranked) > 1 else ""
-        others = "once the others are held fixed" if len(ranked) > 1 else "on its own"
-        order = "most" if first else "too"
+        claim = "changes the photographs" if f.of_the_photograph else "matters too" if said else "matters most"
         text = (
-            f"{f.name} matters {order}: it goes with {alone}{_percent(f.conditional.r2)} of the variation "
+            f"{f.name} {claim}: it goes with {alone}{_percent(f.conditional.r2)} of the variation "
             f"of {where} {others} (noise floor {_percent(f.conditional.floor)})"
         )
         if f.effect is not None and f.strongest is not None:
@@ -155,6 +166,12 @@ def in_words(ranked: Sequence[Findings], space: str, balance: Sequence[str]) -> 
         )
     said += [f"{f.overlap.why}: nothing is attributed to {f.name}." for f in ranked if f.refused]
     said.append(f"Suggested: curate sample --balance {','.join(balance)}." if balance else "Nothing asks to be balanced by.")
+    taken = [f.name for f in ranked if not f.refused and f.of_the_photograph and f.matters()]
+    if taken:
+        said.append(
+            f"{_listed(taken)} {_verb(taken, 'is', 'are')} not suggested: {_verb(taken, 'it says', 'they say')} how a photograph was "
+            "taken, not who is in it; name it yourself where a model must serve all alike."
+        )
     return " ".join(text[0].upper() + text[1:] if not text.startswith(tuple(f.name for f in ranked)) else text for text in said)
 
 

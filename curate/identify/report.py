@@ -17,10 +17,11 @@ def show(about: dict[str, Any], out: Path) -> None:
         about: the contents of ``identify.json``.
         out: its folder.
     """
-    columns = ("attribute", "largest eps²", "in", "R² alone", "R² others fixed", "noise floor", "probe", "purity lift", "verdict")
+    columns = ("attribute", "of the", "largest eps²", "in", "R² alone", "R² others fixed", "noise floor", "probe", "purity lift", "verdict")
     rows = [
         (
-            r["attribute"], _number(r["epsilon_squared"]), r["strongest_index"] or "-", _number(r["r2_marginal"]),
+            console.short(r["attribute"]), r.get("of", "person"), _number(r["epsilon_squared"]),
+            r["strongest_index"] or "-", _number(r["r2_marginal"]),
             _number(r["r2_conditional"]), _number(r["noise_floor"]),
             f"{'AUC' if r['probe'] == 'auc' else 'R²'} {_number(r['probe_score'])}", _number(r["purity_lift"]), r["verdict"],
         )
@@ -33,7 +34,7 @@ def show(about: dict[str, Any], out: Path) -> None:
     )
     console.say("\n" + about["in_words"])
     for note in about["notes"]:
-        console.say(f"note: {note}")
+        console.say(f"note: {' '.join(note.split())}")
     if about.get("done_before"):
         console.say(f"\n{out}: already made by this command, nothing to do")
     else:

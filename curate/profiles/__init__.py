@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from curate.cohort import COLUMNS
 from curate.errors import UserError, nearest
+from curate.yaml_file import read_yaml
 
 # A date of birth gives the age where that is missing; it is never copied.
 MAPPABLE = (*(c for c in COLUMNS if c not in ("width", "height", "sha256", "phash")), "birth_date")
@@ -117,14 +118,7 @@ def read_profile(name: str) -> Profile:
     path = Path(name) if name.endswith((".yaml", ".yml")) else Path(__file__).parent / f"{name}.yaml"
     if not path.is_file():
         raise UserError(f"--profile {name}: no such profile{nearest(name, profile_names())}")
-    try:
-        profile = Profile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: field '{field}': {' '.join(first['msg'].split())}{nearest(field, Profile.model_fields)}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    profile = read_yaml(path, Profile)
     for column in profile.cohort_columns():
         if column not in MAPPABLE:
             raise UserError(f"{path}: a cohort has no column '{column}'{nearest(column, MAPPABLE)}")

@@ -6,9 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from curate.retina.image import DEFAULT_RESOLUTION, MEASURES, STATES, measure_image
+    from curate.retina.image import DEFAULT_RESOLUTION, MEASURES, OF_THE_PHOTOGRAPH, STATES, measure_image
 
-_MODULE_OF = {"measure_image": "image", "MEASURES": "image", "STATES": "image", "DEFAULT_RESOLUTION": "image"}
+_MODULE_OF = {"measure_image": "image", "MEASURES": "image", "OF_THE_PHOTOGRAPH": "image", "STATES": "image", "DEFAULT_RESOLUTION": "image"}
 
 __all__ = [
     *_MODULE_OF,

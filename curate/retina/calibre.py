@@ -14,6 +14,7 @@ import numpy as np
 
 FIELD_MICROMETRES = 13_000.0
 SIX = 6
+ENDS = 2  # pixels of a centre line at either end that also gather what lies beyond it
 _COEFFICIENTS = {"CRAE": 0.88, "CRVE": 0.95}
 
 
@@ -29,23 +30,33 @@ def widths(marked: np.ndarray, segments: list[np.ndarray], *, shortest: float) -
         (n,) float64, micrometres, widest first.
     """
     segments = [s for s in segments if len(s) >= max(shortest, 9)]
+    scale = FIELD_MICROMETRES / len(marked)
+    # From half a step before the first pixel that counts to half a step after the last.
+    lengths = [float(np.hypot(*((path[2:] - path[:-2]) / 2).T)[1:-1].sum()) for path in segments]
+    found = [area / length * scale for area, length in zip(areas(marked, segments), lengths, strict=True)]
+    return np.sort(np.array(found))[::-1]
+
+
+def areas(marked: np.ndarray, segments: list[np.ndarray]) -> list[int]:
+    """Count the vessel's pixels that lie nearest to each centre line, but for `ENDS` pixels of it at either end.
+
+    Args:
+        marked: (R, R) uint8 of 0 and 1.
+        segments: centre lines, each (n, 2) of x, y in pixels, in order, n over twice `ENDS`.
+    """
     if not segments:
-        return np.zeros(0)
+        return []
     centre = np.zeros(marked.shape, np.uint8)
     for path in segments:
         x, y = path.astype(int).T
         centre[y, x] = 1
     _, nearest = cv2.distanceTransformWithLabels(1 - centre, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    areas = np.bincount(nearest[marked > 0], minlength=int(nearest.max()) + 1)
-    scale = FIELD_MICROMETRES / len(marked)
+    counts = np.bincount(nearest[marked > 0], minlength=int(nearest.max()) + 1)
     found = []
     for path in segments:
-        x, y = path.astype(int).T
-        middle = slice(2, -2)  # the ends also gather what lies beyond them
-        # From half a step before the first pixel to half a step after the last.
-        length = float(np.hypot(*((path[2:] - path[:-2]) / 2).T)[1:-1].sum())
-        found.append(areas[nearest[y[middle], x[middle]]].sum() / length * scale)
-    return np.sort(np.array(found))[::-1]
+        x, y = path[ENDS:-ENDS].astype(int).T
+        found.append(int(counts[nearest[y, x]].sum()))
+    return found
 
 
 def knudtson(six: np.ndarray, vessel: str) -> float | None:
@@ -79,12 +90,13 @@ def hubbard(six: np.ndarray, vessel: str) -> float | None:
         vessel: ``CRAE`` or ``CRVE``.
 
     Returns:
-        Micrometres, or None where there are fewer than six.
+        Micrometres, or None where there are fewer than six, or they are so narrow (under 3) that the formula has no root.
     """
 
     def join(wide: float, narrow: float) -> float:
         if vessel == "CRAE":
-            return math.sqrt(max(0.87 * narrow**2 + 1.01 * wide**2 - 0.22 * narrow * wide - 10.76, 0.0))
+            squared = 0.87 * narrow**2 + 1.01 * wide**2 - 0.22 * narrow * wide - 10.76
+            return math.sqrt(squared) if squared > 0 else math.nan
         return math.sqrt(0.72 * narrow**2 + 0.91 * wide**2 + 450.05)
 
     return _joined(six, join)
@@ -98,4 +110,4 @@ def _joined(six: np.ndarray, join: Callable[[float, float], float]) -> float | N
         half = len(left) // 2
         joined = [join(left[i], left[-1 - i]) for i in range(half)]
         left = sorted([*joined, *left[half : len(left) - half]], reverse=True)
-    return left[0]
+    return None if math.isnan(left[0]) else left[0]

@@ -107,6 +107,13 @@ def find_field(rgb: np.ndarray) -> Field | None:
     return None
 
 
+def square_of(field: Field) -> tuple[int, int, int, int]:
+    """Give the edges of the rectangle around a field, in whole pixels: left, top, right, bottom; they may lie beyond the photograph."""
+    x0, x1 = round(field.x - field.radius_x + 0.5), round(field.x + field.radius_x + 0.5)
+    y0, y1 = round(field.y - field.radius_y + 0.5), round(field.y + field.radius_y + 0.5)
+    return x0, y0, x1, y1
+
+
 def normalise(rgb: np.ndarray, field: Field, resolution: int) -> tuple[np.ndarray, np.ndarray]:
     """Cut the field out and bring its diameter to `resolution` pixels.
 
@@ -120,8 +127,7 @@ def normalise(rgb: np.ndarray, field: Field, resolution: int) -> tuple[np.ndarra
         as the photograph shows it, (resolution, resolution) uint8 of 0 and 1.
     """
     height, width = rgb.shape[:2]
-    x0, x1 = round(field.x - field.radius_x + 0.5), round(field.x + field.radius_x + 0.5)
-    y0, y1 = round(field.y - field.radius_y + 0.5), round(field.y + field.radius_y + 0.5)
+    x0, y0, x1, y1 = square_of(field)
     inside = rgb[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
     pads = (max(-y0, 0), max(y1 - height, 0), max(-x0, 0), max(x1 - width, 0))
     shown = np.pad(np.ones(inside.shape[:2], np.uint8), (pads[:2], pads[2:]))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from curate.retina import compatible as others
 from curate.retina import field, quality, vessels
 from curate.retina.masks import MEASURES as MASK_MEASURES
 from curate.retina.masks import Masks, measure_masks
@@ -40,7 +41,16 @@ MEASURES: dict[str, str] = {
 }
 
 
-def measure_image(rgb: np.ndarray, *, resolution: int = DEFAULT_RESOLUTION, masks: Masks | None = None) -> dict[str, float | str | None]:
+# What is said of the photograph and not of the eye.
+OF_THE_PHOTOGRAPH = (
+    "fov_x", "fov_y", "fov_radius", "fov_aspect", "field_coverage", "brightness", "exposure", "sharpness", "contrast", "visibility",
+    "quality_score",
+)  # fmt: skip
+
+
+def measure_image(
+    rgb: np.ndarray, *, resolution: int = DEFAULT_RESOLUTION, masks: Masks | None = None, compatible: str | None = None
+) -> dict[str, float | str | None]:
     """Measure quality and vessel morphology of one photograph.
 
     Args:
@@ -48,6 +58,7 @@ def measure_image(rgb: np.ndarray, *, resolution: int = DEFAULT_RESOLUTION, mask
         resolution: pixels to which the diameter of the field of view is brought; the filters always see 512.
         masks: what is known of the photograph, see `curate.retina.masks`; vessels drawn there are measured instead of
             those that the filters find.
+        compatible: whose definitions of shape and calibre hold, see `curate.retina.compatible`; None: our own.
 
     Returns:
         One value for each name in `MEASURES`, and in `MASK_MEASURES` where masks are given, None where it can't be had:
@@ -61,15 +72,18 @@ def measure_image(rgb: np.ndarray, *, resolution: int = DEFAULT_RESOLUTION, mask
           ``quality`` (good, usable, reject): see `curate.retina.quality`.
         - ``Fractal_dimension`` ... ``Branching_angle``: see `curate.retina.morphology`; None where the quality
           is graded reject (what can't be seen can't be counted) or fewer than 0.5 % of the field is marked as vessel.
-          ``Average_width`` is in pixels of a field of 912 px.
+          ``Average_width`` is in pixels of a field of 912 px. Which definitions hold, `compatible` says.
 
     Raises:
-        ValueError: where `rgb` isn't (H, W, 3) uint8 or `resolution` is under 128.
+        ValueError: where `rgb` isn't (H, W, 3) uint8, `resolution` is under 128, or `compatible` is unknown or holds at
+            another resolution.
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
         raise ValueError(f"expected (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}")
     if resolution < 128:
         raise ValueError(f"resolution {resolution}: at least 128 pixels are needed")
+    if compatible is not None and (compatible not in others.COMPATIBLE or resolution != others.RESOLUTION):
+        raise ValueError(f"compatible {compatible}: there is {', '.join(others.COMPATIBLE)}, at {others.RESOLUTION} pixels alone")
     row: dict[str, float | str | None] = dict.fromkeys(MEASURES if masks is None else (*MEASURES, *MASK_MEASURES))
     height, width = rgb.shape[:2]
     if min(height, width) < _SMALLEST:
@@ -99,8 +113,8 @@ def measure_image(rgb: np.ndarray, *, resolution: int = DEFAULT_RESOLUTION, mask
     if drawn.vessels is None and row["quality"] != "reject":
         drawn = replace(drawn, vessels=vessels.vessel_map(response, resolution))
     if drawn.vessels is not None:
-        row |= vessel_measures(drawn.vessels, mask)
-    return row if masks is None else row | measure_masks(drawn, mask)
+        row |= (others.vessel_measures if compatible else vessel_measures)(drawn.vessels, mask)
+    return row if masks is None else row | measure_masks(drawn, mask, as_defined_by=compatible)
 
 
 def _overall_state(rgb: np.ndarray) -> str | None:

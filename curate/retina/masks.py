@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from curate.errors import UserError
-from curate.retina import calibre, field
+from curate.retina import calibre, compatible, field
 from curate.retina.morphology import REFERENCE, Skeleton, skeleton_of, within
 from curate.retina.shape import SHAPES, vessel_measures
 
@@ -135,12 +135,13 @@ def _marked(image: np.ndarray) -> np.ndarray:
     return (image.max(axis=2) > 0).astype(np.uint8)
 
 
-def measure_masks(masks: Masks, mask: np.ndarray) -> dict[str, float | str | None]:
+def measure_masks(masks: Masks, mask: np.ndarray, *, as_defined_by: str | None = None) -> dict[str, float | str | None]:
     """Measure what the masks allow.
 
     Args:
         masks: of a normalised field, (R, R).
         mask: (R, R) uint8, 1 where the photograph shows the field.
+        as_defined_by: one of `compatible.COMPATIBLE`, or None: our definitions. With AutoMorph's, calibres are in pixels.
 
     Returns:
         Some of `MEASURES`: shapes of all vessels in the zones, of arteries and veins in the whole field and the zones,
@@ -148,13 +149,14 @@ def measure_masks(masks: Masks, mask: np.ndarray) -> dict[str, float | str | Non
         and the disc's height and width in pixels of a 912 px field. Zones of which less than half is shown have none.
     """
     row: dict[str, float | str | None] = {}
+    shape_of = compatible.vessel_measures if as_defined_by else vessel_measures
     known = (("", masks.vessels), ("Artery_", masks.artery), ("Vein_", masks.vein))
     kinds = {prefix: (marked, skeleton_of(marked)) for prefix, marked in known if marked is not None}
     disc = masks.disc
     for prefix in ("Artery_", "Vein_"):
         if prefix in kinds:
             marked, skeleton = kinds[prefix]
-            row |= {f"{prefix}{name}": value for name, value in vessel_measures(marked, mask, skeleton).items()}
+            row |= {f"{prefix}{name}": value for name, value in shape_of(marked, mask, skeleton).items()}
     if disc is None or not disc.any():
         return row
     resolution = len(mask)
@@ -169,16 +171,18 @@ def measure_masks(masks: Masks, mask: np.ndarray) -> dict[str, float | str | Non
             continue
         cut = {prefix: (marked & ring, within(skeleton, ring)) for prefix, (marked, skeleton) in kinds.items()}
         for prefix, (marked, skeleton) in cut.items():
-            row |= {f"{prefix}{name}{zone}": value for name, value in vessel_measures(marked, ring, skeleton).items()}
+            row |= {f"{prefix}{name}{zone}": value for name, value in shape_of(marked, ring, skeleton).items()}
         if masks.artery is not None and masks.vein is not None:
-            row |= _calibres(cut["Artery_"], cut["Vein_"], zone, _SHORTEST * radius)
+            arteries, veins = (_widths(*cut[prefix], _SHORTEST * radius, as_defined_by) for prefix in ("Artery_", "Vein_"))
+            row |= _calibres(arteries, veins, zone)
     return row
 
 
-def _calibres(
-    artery: tuple[np.ndarray, Skeleton], vein: tuple[np.ndarray, Skeleton], zone: str, shortest: float
-) -> dict[str, float | str | None]:
-    arteries, veins = (calibre.widths(marked, skeleton.segments, shortest=shortest) for marked, skeleton in (artery, vein))
+def _widths(marked: np.ndarray, skeleton: Skeleton, shortest: float, as_defined_by: str | None) -> np.ndarray:
+    return compatible.widths(marked) if as_defined_by else calibre.widths(marked, skeleton.segments, shortest=shortest)
+
+
+def _calibres(arteries: np.ndarray, veins: np.ndarray, zone: str) -> dict[str, float | str | None]:
     row: dict[str, float | str | None] = {}
     for formula, equivalent in (("Hubbard", calibre.hubbard), ("Knudtson", calibre.knudtson)):
         crae, crve = equivalent(arteries, "CRAE"), equivalent(veins, "CRVE")

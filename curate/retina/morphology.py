@@ -86,6 +86,8 @@ class Skeleton:
         branches: number of branch points and crossings.
         segments: centre lines between branch points, each (n, 2) float64 of x, y in pixels, in order.
         junctions: pixels of branch points and crossings, (n, 3) float64 of x, y and the number of the point.
+        curves: as `segments`, of the lines before side arms were taken away. Where an arm went that joined the ends of two
+            vessels these go on into each other in `segments`, with a bend that neither has.
     """
 
     pixels: np.ndarray
@@ -93,25 +95,36 @@ class Skeleton:
     branches: int
     segments: list[np.ndarray]
     junctions: np.ndarray
+    curves: list[np.ndarray]
 
 
-def skeleton_of(mask: np.ndarray) -> Skeleton:
+def skeleton_of(mask: np.ndarray, *, pruned: bool = True) -> Skeleton:
     """Thin a vessel map to its centre lines (Zhang and Suen 1984) and cut them at branch points.
 
     Args:
         mask: (R, R), non-zero where vessel.
+        pruned: take away the short side arms that thinning grows on ragged edges.
     """
     from skimage.morphology import skeletonize
 
     pixels = np.pad(skeletonize(mask > 0), 1).astype(np.uint8)
-    _prune(pixels, _SPUR * mask.shape[0] / REFERENCE)
+    shortest = _shortest(mask.shape[0])
     junctions = _junctions(pixels)
+    curves = _ordered(_between(pixels, junctions), shortest)
+    if pruned:
+        _prune(pixels, _SPUR * mask.shape[0] / REFERENCE)
+        junctions = _junctions(pixels)
     count, numbers = cv2.connectedComponents(cv2.dilate(junctions, _SQUARE), connectivity=8)
     y, x = np.nonzero(junctions)
     places = np.stack([x - 1, y - 1, numbers[y, x]], axis=1).astype(np.float64)
+    segments = _ordered(_between(pixels, junctions), shortest) if pruned else curves
+    return Skeleton(pixels[1:-1, 1:-1], _length(pixels), count - 1, segments, places, curves)
+
+
+def _between(pixels: np.ndarray, junctions: np.ndarray) -> np.ndarray:
+    """Give the lines without their branch points and what touches these, (h, w) uint8."""
     crowded = ((pixels > 0) & (_neighbour_count(pixels) >= 4)).astype(np.uint8)
-    rest = np.where(cv2.dilate(junctions | crowded, _SQUARE) > 0, np.uint8(0), pixels)
-    return Skeleton(pixels[1:-1, 1:-1], _length(pixels), count - 1, _ordered(rest, _shortest(mask.shape[0])), places)
+    return np.where(cv2.dilate(junctions | crowded, _SQUARE) > 0, np.uint8(0), pixels)
 
 
 def within(skeleton: Skeleton, zone: np.ndarray) -> Skeleton:
@@ -122,16 +135,21 @@ def within(skeleton: Skeleton, zone: np.ndarray) -> Skeleton:
         zone: (R, R) uint8 of 0 and 1.
     """
     pixels = skeleton.pixels & zone
-    shortest = _shortest(len(zone))
-    pieces = []
-    for path in skeleton.segments:
-        x, y = path.astype(int).T
-        inside = zone[y, x] > 0
-        for piece in np.split(path, np.flatnonzero(np.diff(inside)) + 1)[0 if inside[0] else 1 :: 2]:
-            pieces += [piece] if len(piece) >= shortest else []
+    segments, curves = (_inside(paths, zone) for paths in (skeleton.segments, skeleton.curves))
     x, y = skeleton.junctions[:, :2].astype(int).T
     junctions = skeleton.junctions[zone[y, x] > 0]
-    return Skeleton(pixels, _length(pixels), len(np.unique(junctions[:, 2])), pieces, junctions)
+    return Skeleton(pixels, _length(pixels), len(np.unique(junctions[:, 2])), segments, junctions, curves)
+
+
+def _inside(paths: list[np.ndarray], zone: np.ndarray) -> list[np.ndarray]:
+    """Cut paths to a zone; pieces that are too short are left out."""
+    pieces = []
+    for path in paths:
+        x, y = path.astype(int).T
+        inside = zone[y, x] > 0
+        kept = np.split(path, np.flatnonzero(np.diff(inside)) + 1)[0 if inside[0] else 1 :: 2]
+        pieces += [piece for piece in kept if len(piece) >= _shortest(len(zone))]
+    return pieces
 
 
 def _shortest(resolution: int) -> int:
@@ -244,39 +262,84 @@ def tortuosities(segments: list[np.ndarray], resolution: int) -> tuple[float | N
     Returns:
         distance, squared curvature, density; None each where there is no segment.
     """
-    sigma = _SMOOTHING * resolution / REFERENCE
-    rows = [r for r in (_of_segment(s, sigma, resolution / 2) for s in segments) if r is not None]
+    rows = [r for r in (_of_segment(s, resolution) for s in segments) if r is not None]
     if not rows:
         return None, None, None
     distance, squared, density = np.mean(np.array(rows), axis=0)
     return float(distance), float(squared), float(density)
 
 
-def _of_segment(path: np.ndarray, sigma: float, radius: float) -> tuple[float, float, float] | None:
-    smooth = _smoothed(path, sigma)
-    steps = np.hypot(*np.diff(smooth, axis=0).T)
-    arc, chord = float(steps.sum()), float(np.hypot(*(smooth[-1] - smooth[0])))
-    if len(path) < 5 or chord < 0.2 * arc:
+def _of_segment(path: np.ndarray, resolution: int) -> tuple[float, float, float] | None:
+    curve, radius = curve_of(path, resolution), resolution / 2
+    if curve is None or curve.chord < 0.2 * curve.arc:
         return None
-    # Central differences, twice. Thinning bends the last pixels of a vessel towards a corner of its end: they are left out.
+    return curve.arc / curve.chord, float((curve.settled**2 * curve.speed).sum()) * radius, twist_density(curve, radius)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A centre line, smoothed.
+
+    Attributes:
+        points: (n, 2) float64 of x, y in pixels.
+        speed: (n - 4,) float64, pixels from one point to the next, at all points but two at either end.
+        curvature: (n - 4,) float64, radians a pixel, its sign the side to which the line turns.
+        settled: (n - 4,) float64, the same, 0 near both ends: thinning bends the last pixels of a vessel towards a corner of its end.
+        arc: length in pixels.
+        chord: pixels between the ends.
+    """
+
+    points: np.ndarray
+    speed: np.ndarray
+    curvature: np.ndarray
+    settled: np.ndarray
+    arc: float
+    chord: float
+
+
+def curve_of(path: np.ndarray, resolution: int) -> Curve | None:
+    """Smooth a centre line.
+
+    Args:
+        path: (n, 2) of x, y in pixels, in order.
+        resolution: diameter of the field in pixels.
+
+    Returns:
+        The curve, or None of fewer than five pixels.
+    """
+    if len(path) < 5:
+        return None
+    sigma = _SMOOTHING * resolution / REFERENCE
+    smooth = _smoothed(path, sigma)
+    # Central differences, twice.
     velocity = (smooth[2:] - smooth[:-2]) / 2
     acceleration = (velocity[2:] - velocity[:-2]) / 2
     velocity = velocity[1:-1]
     speed = np.maximum(np.hypot(velocity[:, 0], velocity[:, 1]), 1e-6)
-    curvature = np.zeros(len(smooth))
-    curvature[2:-2] = (velocity[:, 0] * acceleration[:, 1] - velocity[:, 1] * acceleration[:, 0]) / speed**3
+    curvature = (velocity[:, 0] * acceleration[:, 1] - velocity[:, 1] * acceleration[:, 0]) / speed**3
     margin = min(int(np.ceil(2 * sigma)), len(speed) // 4)
-    curvature[: margin + 2] = curvature[len(curvature) - margin - 2 :] = 0
-    squared = float((curvature[2:-2] ** 2 * speed).sum()) * radius
-    turns = _inflections(curvature[2:-2] * speed) + 2
-    ends = np.array([0, *turns, len(smooth) - 1])
+    settled = curvature.copy()
+    settled[:margin] = settled[len(settled) - margin :] = 0
+    arc = float(np.hypot(*np.diff(smooth, axis=0).T).sum())
+    return Curve(smooth, speed, curvature, settled, arc, float(np.hypot(*(smooth[-1] - smooth[0]))))
+
+
+def twist_density(curve: Curve, unit: float) -> float:
+    """Tortuosity density of one centre line (Grisan et al. 2008), see `tortuosities`.
+
+    Args:
+        curve: the line.
+        unit: pixels of the length by which it is divided: 1 gives the density per pixel.
+    """
+    turns = _inflections(curve.settled * curve.speed) + 2
+    ends = np.array([0, *turns, len(curve.points) - 1])
     if len(ends) < 3:
-        return arc / chord, squared, 0.0
-    along = np.concatenate([[0.0], np.cumsum(steps)])
+        return 0.0
+    along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(curve.points, axis=0).T))])
     arcs = np.diff(along[ends])
-    chords = np.hypot(*np.diff(smooth[ends], axis=0).T)
+    chords = np.hypot(*np.diff(curve.points[ends], axis=0).T)
     excess = float(((arcs / np.maximum(chords, 1e-6)) - 1)[chords > 0].sum())
-    return arc / chord, squared, (len(turns)) / (arc / radius) * excess
+    return len(turns) / (curve.arc / unit) * excess
 
 
 def _inflections(turning: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ def vessel_measures(marked: np.ndarray, mask: np.ndarray, skeleton: morphology.S
         return {}
     resolution = marked.shape[0]
     skeleton = morphology.skeleton_of(marked) if skeleton is None else skeleton
-    distance, squared, turns = morphology.tortuosities(skeleton.segments, resolution)
+    distance, squared, turns = morphology.tortuosities(skeleton.curves, resolution)
     return {
         "Fractal_dimension": morphology.fractal_dimension(cv2.copyTo(marked, mask)),
         "Vessel_density": density,

@@ -287,6 +287,16 @@ def test_a_cohort_against_itself_differs_by_nothing_and_is_not_tested(cohort: Ca
     assert "60 photographs stand in both cohorts: their 30 patients are taken as the same people" in about["remarks"]
 
 
+def test_cohorts_that_were_measured_differently_are_said_to_be(cohort: Callable[..., Path], tmp_path: Path) -> None:
+    one, two = (cohort(people(30), name) for name in ("one", "two"))
+    for folder, compatible in ((one, None), (two, "automorph")):
+        write_json(folder / "measurements.json", {"made_by": {"specification": {"modality": "retina", "compatible": compatible}}})
+    remarks = describe_cohort(one, quick(), against=two, out=tmp_path / "describe")["remarks"]
+    assert "the cohorts were measured differently (compatible None and automorph): measures may differ by that alone" in remarks
+    remarks = describe_cohort(one, quick(), against=one, out=tmp_path / "same")["remarks"]
+    assert not [r for r in remarks if "measured differently" in r]
+
+
 def test_groups_of_a_column_are_compared_within_the_cohort(cohort: Callable[..., Path], tmp_path: Path) -> None:
     about = describe_cohort(cohort(people(60)), quick(split="site"), out=tmp_path / "describe")
     assert [s["name"] for s in about["sides"]] == ["South", "North"]
@@ -437,3 +447,39 @@ def test_the_command_prints_tables_effects_before_p_values_and_the_notice(cohort
     assert about["made_by"]["command"] == "curate describe --against other --no-pictures"
     again = run("curate", "describe", "--against", "other", "--no-pictures", "--json", cwd=tmp_path)
     assert json.loads(again)["done_before"]
+
+
+@pytest.mark.filterwarnings("error::UserWarning")  # matplotlib's, where a picture has no room for its letters
+def test_columns_and_groups_of_any_name_are_described_and_drawn(cohort: Callable[..., Path], tmp_path: Path) -> None:
+    table, measures = people(60)
+    names = ["上海第一医院", "北京协和医院", "Ωμέγα " * 40, "<b>&amp;</b> $x_1$", "\u202ered\x1b[31m\nline", "Zürich"]
+    columns = ["../../etc/passwd", "n" * 300, "n" * 299 + "m", "$\\frac{a}{0}$ {x} %s", "\x1b[31mred\n", "", "上海"]
+    for column in columns:
+        table[column] = [names[n // 2 % 6] for n in range(120)]
+    cohort((table, measures))
+    said = run("curate", "describe", "--by", ",".join(c for c in columns if c.strip() == c and c), cwd=tmp_path)
+    assert "\x1b" not in said
+    assert max(map(len, said.partition("in words")[0].splitlines())) < 160
+    described = describe_cohort(tmp_path / "cohort", DescribeRequest(measures=("Fractal_dimension",)), out=tmp_path / "all")
+    assert set(columns) <= set(described["attributes"])
+    drawn = [p["file"] for p in described["pictures"]]
+    assert len(set(map(str.lower, drawn))) == len(drawn)
+    assert {p.parent for p in tmp_path.rglob("*.png")} == {tmp_path / "describe" / "pictures", tmp_path / "all" / "pictures"}
+
+
+def test_where_one_patient_is_all_there_is_it_is_said_once(cohort: Callable[..., Path], tmp_path: Path) -> None:
+    cohort(odd())
+    said = run("curate", "describe", "--no-pictures", cwd=tmp_path)
+    assert said.startswith("cohort: 2 images of 1 patient\n")
+    assert "a group of one patient" not in said
+    assert "one patient: no interval" in said
+
+
+def test_images_without_any_measure_are_described_as_they_are(cohort: Callable[..., Path], tmp_path: Path) -> None:
+    table, measures = people(30)
+    assert measures is not None
+    empty = measures.assign(state="unreadable", Fractal_dimension=np.nan, field_coverage=np.nan)
+    about = describe_cohort(cohort((table, empty)), DescribeRequest(), out=tmp_path / "describe")
+    assert "Fractal_dimension, field_coverage: no known value (cohort)" in about["remarks"]
+    assert not any("measure-" in p["file"] for p in about["pictures"])
+    assert about["attributes"]["state"]["sides"]["cohort"]["by"]["state"]["unreadable"]["images"] == 60

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from curate.artefacts import write_json, write_parquet
 from curate.errors import UserError
 from curate.identify import run
 from curate.identify.archive import read_archive
-from curate.identify.report import read_suggested_balance
+from curate.identify.report import read_suggested_balance, show
 from curate.identify.run import analyse, identify_cohort
 
 
@@ -232,3 +233,70 @@ def test_a_handful_of_images_is_no_fault(tmp_path: Path) -> None:
     table = people_and_measures(24, 0)
     about = identify_cohort(make_cohort(tmp_path / "cohort", table), by=["age"], permutations=19, out=tmp_path / "identify")
     assert about["ranking"]
+
+
+HOSTILE = ["../../etc/passwd", "$\\frac{a}{0}$ {x} %s", "n" * 300, "\x1b[31mred\n", "=cmd|'!A1", "上海"]
+
+
+@pytest.mark.filterwarnings("error::UserWarning")  # matplotlib's, where a picture has no room for its letters
+def test_columns_and_groups_of_any_name_are_compared_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = people_and_measures(120, 0)
+    people = pd.factorize(table["patient_id"])[0]
+    names = ["上海第一医院", "北京协和医院", "Ωμέγα " * 40, "<b>&amp;</b> $x_1$", "\u202ered\x1b[31m\nline", "other"]
+    for shift, column in enumerate(HOSTILE):
+        table[column] = [names[(p >> shift) % 6] for p in people]
+    about = identify_cohort(make_cohort(tmp_path / "cohort", table), by=HOSTILE, permutations=19, out=tmp_path / "identify")
+    show(about, tmp_path / "identify")
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert {r["attribute"] for r in about["ranking"]} == set(HOSTILE)
+    assert len(about["figures"]) == 8
+    assert max(len(line) for line in said.partition("\n\n")[0].splitlines()) < 220
+    assert {p.parent for p in tmp_path.rglob("*.png")} == {tmp_path / "identify"}
+
+
+def test_hundreds_of_groups_of_few_people_are_said_in_one_sentence(tmp_path: Path) -> None:
+    table = people_and_measures(120, 0)
+    table["diagnosis"] = [f"d{p:03d}" for p in pd.factorize(table["patient_id"])[0]]
+    notes = read_archive(make_cohort(tmp_path / "cohort", table), ["age", "diagnosis"], (), None).notes
+    assert notes == [
+        "120 groups of diagnosis ('d002', 'd012', 'd024', ...) have fewer than 5 patients each: too few to tell a group from its people; "
+        "left out",
+        "diagnosis has no two groups of 5 patients or more: nothing to compare",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.assign(patient_id="p"), "the images that can be compared are of one patient; two groups of 5 patients at least"),
+        (lambda t: t.iloc[:0], "the cohort has no image: there is nothing to compare"),
+        (
+            lambda t: t.assign(**{f"m{m}": np.nan for m in range(8)}),
+            "no measure varies; there is nothing to compare: no image could be measured, ",
+        ),
+    ],
+    ids=["one patient", "no image", "nothing measured"],
+)
+def test_a_cohort_with_nothing_to_compare_says_why(tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], said: str) -> None:
+    folder = make_cohort(tmp_path / "cohort", change(people_and_measures(60, 0)))
+    states = pd.read_parquet(folder / "measurements.parquet").assign(state="unreadable")
+    write_parquet(folder / "measurements.parquet", states)
+    with pytest.raises(UserError, match=said) as error:
+        identify_cohort(folder, by=["age", "sex"], permutations=19, out=tmp_path / "identify")
+    assert len(str(error.value)) < 300
+    assert not (tmp_path / "identify").exists()
+
+
+def test_every_image_graded_reject_is_said(small: Path, tmp_path: Path) -> None:
+    measured = pd.read_parquet(small / "measurements.parquet").assign(quality="reject")
+    write_parquet(small / "measurements.parquet", measured)
+    with pytest.raises(UserError, match="every image is graded reject: there is nothing to compare"):
+        read_archive(small, ["age"], (), None)
+
+
+def test_one_measure_alone_is_compared_without_a_map(tmp_path: Path) -> None:
+    table = people_and_measures(60, 0).drop(columns=[f"m{m}" for m in range(1, 8)])
+    about = identify_cohort(make_cohort(tmp_path / "cohort", table), by=["age", "sex"], permutations=19, out=tmp_path / "identify")
+    assert about["space"]["dimensions"] == 1
+    assert not any(f.startswith("map") for f in about["figures"])

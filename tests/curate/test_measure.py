@@ -14,7 +14,6 @@ import pytest
 from curate import measure
 from curate.artefacts import sha256_file, write_json, write_parquet
 from curate.errors import UserError
-from curate.generic import measure_image as measure_any
 from curate.measure import measure_cohort, read_image
 from curate.retina import MEASURES
 
@@ -183,24 +182,3 @@ def test_the_generic_modality_measures_any_image(cohort: Callable[[int], Path]) 
     assert about["states"] == {"ok": 3}
     assert "quality" not in about
     assert table["entropy"].between(0, 8).all()
-
-
-def test_generic_entropy_of_two_equal_halves_is_one_bit() -> None:
-    image = np.zeros((64, 64, 3), np.uint8)
-    image[:32] = 200
-    row = measure_any(image)
-    assert row["entropy"] == pytest.approx(1)
-    assert row["contrast"] == pytest.approx(1)
-    assert row["intensity_mean"] == pytest.approx(100 / 255)
-
-
-def test_generic_sharpness_falls_with_blur_and_ignores_contrast() -> None:
-    image = draw(3)
-    sharp = float(measure_any(image)["sharpness"] or 0)
-    assert float(measure_any(cv2.GaussianBlur(image, (0, 0), 2))["sharpness"] or 0) < 0.5 * sharp
-    assert float(measure_any((image // 2).astype(np.uint8))["sharpness"] or 0) == pytest.approx(sharp, rel=0.05)
-
-
-def test_generic_blank_and_tiny_images_have_a_state_and_no_numbers() -> None:
-    assert measure_any(np.full((64, 64, 3), 9, np.uint8)) == dict.fromkeys(measure_any(draw(0))) | {"state": "blank"}
-    assert measure_any(np.zeros((8, 8, 3), np.uint8))["state"] == "too small"

@@ -244,7 +244,7 @@ def test_codes_take_the_tables_own_name_too_and_must_find_their_column(tmp_path:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("colums: {path: a}", "field 'colums': Extra inputs are not permitted; did you mean 'columns'"),
+        ("colums: {path: a}", "unknown field 'colums'; did you mean 'columns'"),
         ("columns: {paht: a}", "a cohort has no column 'paht'; did you mean 'path'"),
         ("eyes: {middle: {path: a}}", "field 'eyes.middle"),
         ("{{{", "not YAML"),
