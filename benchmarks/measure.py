@@ -25,7 +25,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from curate.measure import read_image
+from curate.console import mode
+from curate.ingest import ingest
+from curate.measure import measure_cohort, read_image
 from curate.phantom import simulate_archive
 from curate.retina import measure_image
 from curate.retina.field import find_field, normalise, without_bands
@@ -79,6 +81,26 @@ def show_speed(paths: list[Path]) -> None:
     print(f"\n### Speed at {RESOLUTION} px, one core\n\n| | ms an image |\n|---|---:|")
     for number, (name, value) in enumerate(found.items()):
         print(f"| {name} | {1000 * value / (1 if number else len(paths)):.0f} |")
+
+
+def show_workers(archive: Path, repeats: int) -> None:
+    """Time `curate measure` with one and with two workers, taking turns, after a round that doesn't count."""
+    cohort = archive / "cohort"
+    ingest(archive / "manifest.csv", images=[archive / "images"], out=cohort, workers=1)
+    images = len(pd.read_parquet(cohort / "cohort.parquet", columns=["image_id"]))
+    times: dict[int, list[float]] = {1: [], 2: []}
+    for number in range(repeats + 1):
+        for workers, taken in times.items():
+            for made in cohort.glob("measurements*"):
+                made.unlink()
+            started = time.perf_counter()
+            measure_cohort(cohort, resolution=RESOLUTION, workers=workers)
+            if number:
+                taken.append(time.perf_counter() - started)
+    speeds = {workers: images / statistics.median(taken) for workers, taken in times.items()}
+    ratio = statistics.median(one / two for one, two in zip(times[1], times[2], strict=True))
+    print(f"\n### `curate measure` at {RESOLUTION} px, {images:,} photographs\n\n| workers | images/s | ratio to one |\n|---:|---:|---:|")
+    print(f"| 1 | {speeds[1]:.1f} | 1.00 |\n| 2 | {speeds[2]:.1f} | {ratio:.2f} |")
 
 
 def show_truth(folder: Path, truth: pd.DataFrame, resolution: int) -> None:
@@ -172,7 +194,11 @@ def main() -> None:
     arguments.add_argument("--chase", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data" / "chase_db1")
     arguments.add_argument("--compatible", action="store_true")
     arguments.add_argument("--images", type=int, default=40, help="with --compatible: simulated photographs, of 512 px")
+    arguments.add_argument(
+        "--workers-patients", type=int, default=250, metavar="PATIENTS", help="simulated patients for one and two workers"
+    )
     asked = arguments.parse_args()
+    mode.quiet = True
     cv2.setNumThreads(1)
     if asked.compatible:
         with tempfile.TemporaryDirectory() as made:
@@ -188,6 +214,9 @@ def main() -> None:
                 truths[folder] = pd.read_parquet(folder / "truth" / "truth.parquet")
         largest = max(truths, key=lambda folder: int(folder.name.split()[0]))
         show_speed(sorted((largest / "images").glob("*.jpg"))[:16])
+        with tempfile.TemporaryDirectory() as more:
+            simulate_archive(Path(more), patients=asked.workers_patients, size=512, seed=0, workers=2)
+            show_workers(Path(more), repeats=3)
         print("\n### Against the phantoms' truth: rank correlation\n")
         print("| | images | graded reject | fractal dimension | density | distance tortuosity | mean density, measured over true |")
         print("|---|---:|---:|---:|---:|---:|---:|")
