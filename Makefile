@@ -29,6 +29,8 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/loader.py
 	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/shards.py
+	$(BIN)/python benchmarks/measure.py
+	$(BIN)/python benchmarks/identify.py
 
 clean:
 	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

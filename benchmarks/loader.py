@@ -1,14 +1,23 @@
-"""How fast photographs come out of a shard set on one core: our loader beside stock webdataset with PIL.
+"""How fast photographs come out of a shard set on one core: our loader beside stock webdataset.
 
-    python benchmarks/loader.py [--images 1000] [--repeats 5]
+    python benchmarks/loader.py [--images 1024] [--repeats 5] [--only WORD] [--device cuda] [--threads]
 
-Makes its own shard set in a temporary folder (smooth colour noise, JPEGs of 256 px), then measures, one thread each and
-taking turns so that a busy machine hurts all alike:
+Makes its own shard set in a temporary folder (smooth colour noise, JPEGs of 256 px), then measures, everything held to one core
+and taking turns so that a busy machine hurts all alike:
 
-- decode: photographs as uint8 arrays, in a random order (webdataset: in the order of the tars, which costs it nothing);
-- MAE views: random resized crop to 224 px, bicubic with antialiasing, flip, uint8 -> normalised float32 batches.
+- decode: photographs as uint8 arrays, in a random order with the SHA-256 of each checked (webdataset: in the order of the tars,
+  unchecked, which costs it nothing);
+- MAE views: random resized crop to 224 px, bicubic with antialiasing, flip; as uint8 batches, as our training step
+  takes them and normalises them on its device, and as normalised float32 batches;
+- DINOv2 views: 2 crops to 224 px and 8 to 98 px; ours with the changes of colour only drawn, and drawn and done;
+- colour: the changes of colour and the normalisation alone, of 2 + 8 crops.
 
-Prints a Markdown table: the median of the repeats, the range, and the median of the ratios within a repeat.
+The peers: webdataset with PIL and torchvision's transforms on PIL pictures (what most training code does, the official DINOv2
+augmentation among it), and webdataset with PIL and torchvision's v2 transforms on uint8 tensors.
+
+Prints a Markdown table: the median of the repeats, the best and the worst, by the clock and by the CPU time that was used (which
+other programs on the machine disturb less), and the median of the ratios within a repeat, of CPU times.
+`--threads` measures our loader with one and with two threads, on two cores, instead.
 """
 
 from __future__ import annotations
@@ -24,6 +33,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +47,16 @@ import webdataset
 from torchvision.transforms import v2
 
 from curate import open_shards
+from pretrain.batch import Batch
 from pretrain.data import Loader
+from pretrain.dinov2.colour import normalised
+from pretrain.dinov2.views import MultiCrop
 from pretrain.mae import MaeViews
-from pretrain.recipe import Data
+from pretrain.recipe import Colour, Data, LocalCrops
+from pretrain.views import Views
 
 SIZE, BATCH = 224, 64
+LOCAL, LOCAL_SIZE = 8, 98
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -68,24 +83,63 @@ def write_shards(folder: Path, images: int, per_shard: int = 500) -> int:
     return sum(row[3] for row in rows)
 
 
+def mae_views() -> MaeViews:
+    """Give the views of the MAE recipes."""
+    return MaeViews(Data(size=SIZE), patches=196, kept=49)
+
+
+def dino_views() -> MultiCrop:
+    """Give the views of the DINOv2 recipes."""
+    return MultiCrop(Data(size=SIZE, crop_area=(0.32, 1.0), local=LocalCrops(crops=LOCAL, size=LOCAL_SIZE), colour=Colour()), grid=(16, 16))
+
+
 def ours_decode(folder: Path) -> Iterable[int]:
     """Positioned reads in a random order, checksum, decode."""
     shards = open_shards(folder)
-    loader = Loader(shards, MaeViews(Data(size=SIZE), patches=196, kept=49), batch=BATCH, seed=0, workers=1)
+    loader = Loader(shards, mae_views(), batch=BATCH, seed=0, workers=1)
     for position in np.random.default_rng(0).permutation(len(shards)).tolist():
         image = loader.decode(position)
         assert image is not None
         yield image.shape[0] // 256
 
 
-def ours_views(folder: Path) -> Iterable[int]:
-    """Training batches as the loop gets them (masks too), made float and normalised."""
+def ours_batches(views: Views, folder: Path, workers: int = 1) -> Iterable[Batch]:
+    """Training batches as the loop gets them."""
     shards = open_shards(folder)
-    loader = Loader(shards, MaeViews(Data(size=SIZE), patches=196, kept=49), batch=BATCH, seed=0, workers=1)
+    yield from Loader(shards, views, batch=BATCH, seed=0, workers=workers).batches(0, len(shards) // BATCH)
+
+
+def ours_mae(folder: Path) -> Iterable[int]:
+    """Training batches as the loop gets them (masks too)."""
+    return ours_counted(mae_views(), 1, folder)
+
+
+def ours_mae_float(folder: Path) -> Iterable[int]:
+    """The same, made float and normalised."""
     mean, std = (255.0 * torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
-    for batch in loader.batches(0, len(shards) // BATCH):
-        images = batch["images"].float().sub_(mean).div_(std)
-        yield images.shape[0]
+    for batch in ours_batches(mae_views(), folder):
+        # A few at a time, so that they stay in the cache.
+        yield sum(len(part.float().sub_(mean).div_(std)) for part in batch["images"].split(4))
+
+
+def ours_dino(folder: Path) -> Iterable[int]:
+    """Training batches as the loop gets them (masks and drawn colours too)."""
+    return ours_counted(dino_views(), 1, folder)
+
+
+def coloured(batch: Batch) -> int:
+    """Do the changes of colour of a batch, where it is."""
+    mean, std = (torch.tensor(v, device=batch["colour"].device) for v in (MEAN, STD))
+    for name, part in (("global", slice(0, 2)), ("local", slice(2, None))):
+        normalised(batch[name].flatten(0, 1), batch["colour"][:, part].flatten(0, 1), mean, std)
+    if mean.is_cuda:
+        torch.cuda.synchronize()
+    return len(batch)
+
+
+def ours_dino_coloured(folder: Path) -> Iterable[int]:
+    """The same with the changes of colour done, on the CPU."""
+    return map(coloured, ours_batches(dino_views(), folder))
 
 
 def stock(folder: Path) -> Any:
@@ -100,27 +154,55 @@ def stock_decode(folder: Path) -> Iterable[int]:
         yield image.shape[0] // 256
 
 
-def stock_views(folder: Path) -> Iterable[int]:
-    """Stream, shuffle, decode with PIL, the usual torchvision transforms on PIL images, batches of tensors."""
-    transform = v2.Compose(
-        [
-            v2.RandomResizedCrop(SIZE, scale=(0.2, 1.0), interpolation=v2.InterpolationMode.BICUBIC),
-            v2.RandomHorizontalFlip(),
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(MEAN, STD),
-        ]
-    )
-    data = stock(folder).shuffle(500).decode("pil").to_tuple("jpg").map_tuple(transform).batched(BATCH, partial=False)
+def stock_views(transform: Any, decoder: str, folder: Path) -> Iterable[int]:
+    """Stream, shuffle, decode with PIL, transform, batches of tensors."""
+    data = stock(folder).shuffle(500).decode(decoder).to_tuple("jpg").map_tuple(transform).batched(BATCH, partial=False)
     for (images,) in data:
-        yield images.shape[0]
+        yield len(images)
 
 
-def speed(function: Callable[[Path], Iterable[int]], folder: Path) -> float:
-    """Give images a second of one pass."""
-    started = time.perf_counter()
+def mae_transform(*, float_: bool = True) -> Any:
+    """Give the usual transforms of MAE on PIL pictures."""
+    return v2.Compose([*_cropped(SIZE, (0.2, 1.0)), *_made_tensor(float_=float_)])
+
+
+def mae_transform_uint8() -> Any:
+    """Give the same on uint8 tensors, which is torchvision's own advice for speed."""
+    return v2.Compose([v2.ToImage(), *_cropped(SIZE, (0.2, 1.0))])
+
+
+def _cropped(size: int, area: tuple[float, float]) -> list[Any]:
+    return [v2.RandomResizedCrop(size, scale=area, interpolation=v2.InterpolationMode.BICUBIC, antialias=True), v2.RandomHorizontalFlip()]
+
+
+def _made_tensor(*, float_: bool = True) -> list[Any]:
+    return [v2.ToImage(), *([v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)] if float_ else [])]
+
+
+def dino_transform(*, tensors: bool) -> Any:
+    """Give an augmentation of DINOv2's kind, crop by crop, on PIL pictures or on uint8 tensors."""
+    jitter = [v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], p=0.8), v2.RandomGrayscale(p=0.2)]
+
+    def crop(size: int, area: tuple[float, float], blur: float, solarise: float) -> Any:
+        effects = [v2.RandomApply([v2.GaussianBlur(9, (0.1, 2.0))], p=blur), v2.RandomSolarize(128, p=solarise)]
+        return v2.Compose([*_cropped(size, area), *jitter, *effects, *_made_tensor()])
+
+    crops = [crop(SIZE, (0.32, 1.0), 0.0, 0.0), crop(SIZE, (0.32, 1.0), 0.9, 0.2)]
+    crops += [crop(LOCAL_SIZE, (0.05, 0.32), 0.5, 0.0)] * LOCAL
+    made = v2.ToImage() if tensors else (lambda picture: picture)
+
+    def views(picture: Any) -> list[Any]:
+        picture = made(picture)
+        return [one(picture) for one in crops]
+
+    return views
+
+
+def speed(function: Callable[[Path], Iterable[int]], folder: Path) -> tuple[float, float]:
+    """Give images a second of one pass: by the clock, and by the CPU time of all threads."""
+    started, used = time.perf_counter(), time.process_time()
     images = sum(function(folder))
-    return images / (time.perf_counter() - started)
+    return images / (time.perf_counter() - started), images / (time.process_time() - used)
 
 
 def main() -> None:
@@ -128,28 +210,91 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", default="", help="measure the tasks with this word in their name")
+    parser.add_argument("--device", default="cpu", help="where the changes of colour alone are measured")
+    parser.add_argument("--threads", action="store_true", help="our loader with one thread and with two")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     warnings.filterwarnings("ignore", category=UserWarning)
-    pairs = {"decode to uint8": (ours_decode, stock_decode), f"MAE training views, {SIZE} px": (ours_views, stock_views)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         size = write_shards(folder, options.images)
-        for functions in pairs.values():  # files into the page cache, code into memory
-            for function in functions:
-                speed(function, folder)
-        results: dict[str, list[tuple[float, float]]] = {task: [] for task in pairs}
-        for _ in range(options.repeats):
-            for task, (ours, theirs) in pairs.items():
-                results[task].append((speed(ours, folder), speed(theirs, folder)))
-    each = size / options.images / 1024
-    print(f"{options.images:,} JPEGs of 256 px, {each:.1f} KiB each; one thread; {options.repeats} repeats, taking turns.")
-    print(f"webdataset {webdataset.__version__}, torch {torch.__version__}, OpenCV {cv2.__version__}\n")
-    print("| task | evenfooting, images/s | webdataset with PIL, images/s | ratio |\n|---|---|---|---|")
-    for task, pair in results.items():
-        cells = [f"{statistics.median(v):,.0f} ({min(v):,.0f}-{max(v):,.0f})" for v in zip(*pair, strict=True)]
-        print(f"| {task} | {cells[0]} | {cells[1]} | {statistics.median(a / b for a, b in pair):.2f} |")
+        print(f"{options.images:,} JPEGs of 256 px, {size / options.images / 1024:.1f} KiB each; {options.repeats} repeats, taking turns.")
+        print(f"webdataset {webdataset.__version__}, torch {torch.__version__}, OpenCV {cv2.__version__}; {loads()}\n")
+        if options.threads:
+            compare_threads(folder, options.repeats)
+        else:
+            os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+            compare(folder, options.repeats, options.only, options.device)
+    print(f"\nAt the end: {loads()}.")
+
+
+def loads() -> str:
+    """Say how busy the machine is."""
+    return f"load average {os.getloadavg()[0]:.2f} on {os.cpu_count()} cores"
+
+
+def shown(values: list[float]) -> str:
+    """Give median, best and range."""
+    return f"{statistics.median(values):,.0f} (best {max(values):,.0f}, worst {min(values):,.0f})"
+
+
+def compare(folder: Path, repeats: int, only: str, device: str) -> None:
+    """Measure ours beside the peers, each task in turn within a repeat."""
+    pil, tensors = "webdataset, PIL", "webdataset, v2 on uint8"
+    mae, dino = f"MAE views, {SIZE} px", f"DINOv2 views, 2 x {SIZE} + {LOCAL} x {LOCAL_SIZE} px"
+    batch = next(iter(ours_batches(dino_views(), folder))).to(torch.device(device))
+    tasks: dict[str, list[tuple[str, Callable[[Path], Iterable[int]]]]] = {
+        "decode to uint8": [("evenfooting", ours_decode), (pil, stock_decode)],
+        f"{mae}, uint8 batches": [
+            ("evenfooting", ours_mae),
+            (pil, partial(stock_views, mae_transform(float_=False), "pil")),
+            (tensors, partial(stock_views, mae_transform_uint8(), "pil")),
+        ],
+        f"{mae}, normalised": [("evenfooting", ours_mae_float), (pil, partial(stock_views, mae_transform(), "pil"))],
+        f"{dino}, colours drawn": [("evenfooting", ours_dino)],
+        f"{dino}, colours done": [
+            ("evenfooting", ours_dino_coloured),
+            (pil, partial(stock_views, dino_transform(tensors=False), "pil")),
+            (tensors, partial(stock_views, dino_transform(tensors=True), "pil")),
+        ],
+        f"colours of 2 + 8 crops alone, {device}": [("evenfooting", lambda _: [coloured(batch)])],
+    }
+    tasks = {task: contenders for task, contenders in tasks.items() if only in task}
+    results: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for repeat in range(repeats + 1):
+        for task, contenders in tasks.items():
+            for name, function in contenders:
+                if repeat or "done" not in task:  # the first round brings files into the page cache and code into memory
+                    measured = speed(function, folder)
+                    if repeat:
+                        results.setdefault((task, name), []).append(measured)
+    print("| task | | images/s | images/s of CPU time | ours is faster by |\n|---|---|---:|---:|---:|")
+    for (task, name), values in results.items():
+        clock, cpu = map(list, zip(*values, strict=True))
+        ratios = [ours / theirs for (_, ours), theirs in zip(results[task, "evenfooting"], cpu, strict=True)]
+        ratio = "" if name == "evenfooting" else f"{statistics.median(ratios):.2f}"
+        print(f"| {task if name == 'evenfooting' else ''} | {name} | {shown(clock)} | {shown(cpu)} | {ratio} |")
+
+
+def compare_threads(folder: Path, repeats: int) -> None:
+    """Measure how our loader scales from one thread to two."""
+    print("| task | 1 thread, images/s | 2 threads, images/s | ratio |\n|---|---:|---:|---:|")
+    for task, views in (("MAE", mae_views()), ("DINOv2", dino_views())):
+        pairs: list[list[float]] = [[], []]
+        for repeat in range(repeats + 1):
+            for threads in (1, 2):
+                measured, _ = speed(partial(ours_counted, views, threads), folder)
+                if repeat:
+                    pairs[threads - 1].append(measured)
+        ratio = statistics.median(two / one for one, two in zip(*pairs, strict=True))
+        print(f"| {task} views | {shown(pairs[0])} | {shown(pairs[1])} | {ratio:.2f} |")
+
+
+def ours_counted(views: Views, threads: int, folder: Path) -> Iterable[int]:
+    """Count the images of training batches."""
+    return map(len, ours_batches(views, folder, threads))
 
 
 if __name__ == "__main__":

@@ -53,34 +53,66 @@ def write_backbone(folder: Path, backbone: nn.Module, recipe: Recipe, *, name: s
     Returns:
         SHA-256 of the weights file.
     """
-    size = recipe.data.size
     write_safetensors(folder / WEIGHTS, backbone.state_dict())
+    size = recipe.data.size
+    write_config(
+        folder, backbone, architecture=recipe.model.architecture, arguments={**recipe.model.arguments, "img_size": size}, size=size,
+        mean=list(recipe.data.mean), std=list(recipe.data.std), tag=recipe.method,
+        description=f"{recipe.method.upper()} run '{name}' with recipe '{recipe.name}'",
+    )  # fmt: skip
+    return sha256_file(folder / WEIGHTS)
+
+
+def write_config(
+    folder: Path,
+    backbone: Any,
+    *,
+    architecture: str,
+    arguments: dict[str, Any],
+    size: int,
+    mean: list[float],
+    std: list[float],
+    tag: str,
+    description: str,
+) -> None:
+    """Write the ``config.json`` from which timm builds a backbone.
+
+    Args:
+        folder: where it goes.
+        backbone: a timm model.
+        architecture: timm's name of it.
+        arguments: keyword arguments that it is made with.
+        size: of the images, pixels.
+        mean: of the channels, for values in 0 ... 1.
+        std: likewise.
+        tag: how it was made, in a word.
+        description: in a sentence.
+    """
     pretrained_cfg = {
-        "tag": f"evenfooting_{recipe.method}",
+        "tag": f"evenfooting_{tag}",
         "custom_load": False,
         "input_size": [3, size, size],
         "fixed_input_size": True,
         "interpolation": "bicubic",
         "crop_pct": 1.0,
         "crop_mode": "center",
-        "mean": list(recipe.data.mean),
-        "std": list(recipe.data.std),
+        "mean": mean,
+        "std": std,
         "num_classes": 0,
         "pool_size": None,
         "first_conv": "patch_embed.proj",
         "classifier": "head",
-        "description": f"{recipe.method.upper()} run '{name}' with recipe '{recipe.name}'",
+        "description": description,
     }
     config = {
-        "architecture": recipe.model.architecture,
+        "architecture": architecture,
         "num_classes": 0,
         "num_features": backbone.num_features,
         "global_pool": backbone.global_pool,
-        "model_args": {**recipe.model.arguments, "img_size": size},
+        "model_args": arguments,
         "pretrained_cfg": pretrained_cfg,
     }
     write_json(folder / CONFIG, config)
-    return sha256_file(folder / WEIGHTS)
 
 
 def load_backbone(spec: str | Path, *, device: str | torch.device = "cpu") -> tuple[nn.Module, dict[str, Any]]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from curate import UserError, read_json, write_json, writing
 from curate.console import warn
+from pretrain.distributed import Job, like, whole
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,17 +63,43 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
 
 
-def save_checkpoint(folder: Path, state: State, *, keep_last: int) -> Path:
+def save_checkpoint(folder: Path, state: State, *, keep_last: int, job: Job | None = None) -> Path:
     """Write ``step-N/`` and remove older checkpoints.
 
     Args:
         folder: ``checkpoints/`` of the run.
         state: of the run.
         keep_last: checkpoints that stay.
+        job: of the processes that train, each of which must call this; the first one writes. The tensors are whole ones.
 
     Returns:
         The new checkpoint. Whatever fails on the way leaves the earlier ones as they were.
     """
+    job = job or Job()
+    model = whole_tensors(state.method.state_dict(), job)
+    moments = whole_tensors(_optimizer_tensors(state.optimizer), job)
+    return job.from_first(lambda: _write_checkpoint(folder, state, model, moments, keep_last=keep_last))
+
+
+def whole_tensors(tensors: dict[str, Tensor], job: Job) -> dict[str, Tensor]:
+    """Put tensors together that the processes share, one by one, in the first process's memory.
+
+    Args:
+        tensors: any.
+        job: of the processes, each of which must call this.
+
+    Returns:
+        In the first process the same names with whole tensors; in the others nothing.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        together = whole(tensor)
+        if job.first:
+            found[name] = together if together is tensor else together.cpu()
+    return found
+
+
+def _write_checkpoint(folder: Path, state: State, model: dict[str, Tensor], moments: dict[str, Tensor], *, keep_last: int) -> Path:
     target = folder / f"step-{state.step}"
     temporary = folder / f".step-{state.step}.partial"
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,8 +107,8 @@ def save_checkpoint(folder: Path, state: State, *, keep_last: int) -> Path:
         shutil.rmtree(leftover)
     try:
         temporary.mkdir()
-        write_safetensors(temporary / "model.safetensors", state.method.state_dict())
-        write_safetensors(temporary / "optimizer.safetensors", _optimizer_tensors(state.optimizer))
+        write_safetensors(temporary / "model.safetensors", model)
+        write_safetensors(temporary / "optimizer.safetensors", moments)
         write_json(temporary / "state.json", {"step": state.step, "damaged": sorted(state.damaged), "losses": state.losses})
         if target.exists():  # the same step, written by a run that was then killed
             shutil.rmtree(target)
@@ -109,12 +136,13 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda p: int(p.name[5:]))
 
 
-def resume(folder: Path, state: State) -> bool:
+def resume(folder: Path, state: State, job: Job | None = None) -> bool:
     """Bring a fresh state to the last checkpoint that can be read.
 
     Args:
         folder: ``checkpoints/`` of the run; need not exist.
         state: changed in place.
+        job: of the processes, each of which must call this. The first one reads; how many wrote it makes no difference.
 
     Returns:
         Whether there was one.
@@ -122,22 +150,48 @@ def resume(folder: Path, state: State) -> bool:
     Raises:
         UserError: where there are checkpoints and none can be read.
     """
+    job = job or Job()
+    model: dict[str, Tensor] = {}
+    moments: dict[str, Tensor] = {}
+
+    def read() -> dict[str, Any] | None:
+        found = _read_last(folder)
+        if found is None:
+            return None
+        about, *both = found
+        model.update(both[0])
+        moments.update(both[1])
+        return {"about": about, "tensors": [{name: (tuple(t.shape), t.dtype) for name, t in tensors.items()} for tensors in both]}
+
+    found = job.from_first(read)
+    if found is None:
+        return False
+    if job.world > 1:
+        for tensors, described in zip((model, moments), found["tensors"], strict=True):
+            for name, (shape, dtype) in described.items():
+                tensors[name] = job.broadcast_(tensors[name].contiguous() if job.first else torch.empty(shape, dtype=dtype))
+    own = state.method.state_dict()
+    state.method.load_state_dict({name: like(t, own[name]) if name in own else t for name, t in model.items()}, strict=True)
+    _load_optimizer(state.optimizer, moments)
+    about = found["about"]
+    state.step, state.damaged, state.losses = int(about["step"]), set(about["damaged"]), about["losses"]
+    return True
+
+
+def _read_last(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]] | None:
     checkpoints = list_checkpoints(folder)
     for checkpoint in reversed(checkpoints):
         try:
-            about = read_json(checkpoint / "state.json", "a checkpoint")
-            model = read_safetensors(checkpoint / "model.safetensors")
-            moments = read_safetensors(checkpoint / "optimizer.safetensors")
+            return (
+                read_json(checkpoint / "state.json", "a checkpoint"),
+                read_safetensors(checkpoint / "model.safetensors"),
+                read_safetensors(checkpoint / "optimizer.safetensors"),
+            )
         except UserError as error:
             warn(f"checkpoint passed over: {error}")
-            continue
-        state.method.load_state_dict(model, strict=True)
-        _load_optimizer(state.optimizer, moments)
-        state.step, state.damaged, state.losses = int(about["step"]), set(about["damaged"]), about["losses"]
-        return True
     if checkpoints:
         raise UserError(f"{folder}: no checkpoint can be read; remove the run's folder to start again")
-    return False
+    return None
 
 
 def _named(optimizer: torch.optim.Optimizer) -> dict[str, nn.Parameter]:
@@ -153,4 +207,5 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
     for full, tensor in tensors.items():
         key, _, name = full.partition("/")
         # AdamW's own step counter belongs on the parameter's device too where the fused kernel is used, as it is here.
-        optimizer.state[named[name]][key] = tensor.to(named[name].device)
+        parameter = named[name]
+        optimizer.state[parameter][key] = like(tensor, parameter) if tensor.shape == parameter.shape else tensor.to(parameter.device)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -18,88 +18,132 @@ import torch
 
 from curate import ShardSet, UserError, worker_count
 from pretrain.batch import Batch
-from pretrain.order import batch_generator, batch_samples, replacements, view_generator
+from pretrain.mixture import Mixture
+from pretrain.order import batch_generator, view_generator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pretrain.views import Views
 
-_CHUNK = 32  # samples of one task of a thread: enough to outweigh its start, little enough to share a batch out
+CHUNK = 32  # samples of one task of a thread: enough to outweigh its start, little enough to share a batch out
 _AHEAD = 3  # batches under way
+
+Filled = list[tuple[str, list[str]]]  # of each sample its key, and the keys of the damaged ones that it stands in for
+UnderWay = tuple[Batch, list[Future[Filled]]]
 
 
 class Loader:
     """Batches of a shard set, by step.
 
     Args:
-        shards: the opened shard set.
+        shards: the opened shard set, or several of them.
         views: what the method sees of an image.
         batch: samples a step.
         seed: of the run.
         workers: threads; 0: one a core. Never changes a batch.
+        rank: of this process; it prepares only its slice of each step's global batch.
+        world: how many processes share a batch; divides `batch`.
 
     Raises:
-        UserError: where the set is empty, or a shard is missing or too short.
+        UserError: where the set is empty, a shard is missing or too short, or `world` does not divide `batch`.
     """
 
-    def __init__(self, shards: ShardSet, views: Views, *, batch: int, seed: int, workers: int = 0) -> None:
-        if len(shards) == 0:
-            raise UserError(f"{shards.folder}: the shard set is empty")
+    def __init__(
+        self, shards: ShardSet | Mixture, views: Views, *, batch: int, seed: int, workers: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
+        if isinstance(shards, ShardSet):
+            shards = Mixture({"shards": shards})
+        if batch % world:
+            raise UserError(f"optim.batch={batch} cannot be shared out evenly to {world} processes; start a number that divides it")
         self.shards, self.views, self.batch_size, self.seed = shards, views, batch, seed
+        self.share = slice(rank * (batch // world), (rank + 1) * (batch // world))
         self.workers = worker_count(workers)
-        self.keys: list[str] = shards.index["key"].tolist()
-        self._sha256: list[str] = shards.index["sha256"].tolist()
-        # Open every shard now and touch its last byte: a copy that broke off is found before anything is spent.
-        ends = (shards.index["offset"] + shards.index["size"]).reset_index(drop=True)
-        for position in ends.groupby(shards.index["shard"].to_numpy()).idxmax().tolist():
-            shards.read(int(position))
+        self.keys = shards.keys
+        self.images = len(self.keys)
         cv2.setNumThreads(1)
 
     def decode(self, position: int) -> NDArray[np.uint8] | None:
         """Read one photograph: uint8 [H, W, 3] RGB, or None where its bytes are not those of the index or no image."""
-        data = self.shards.read(position)
-        if hashlib.sha256(data).hexdigest() != self._sha256[position]:
+        data, digest = self.shards.read(position)
+        if hashlib.sha256(data).hexdigest() != digest:
             return None
         image: Any = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
         return image
 
-    def _fill(self, batch: Batch, first: int, samples: list[tuple[int, int]], dealt: Sequence[Any]) -> list[tuple[str, list[str]]]:
+    def _readable(self, epoch: int, sample: int) -> tuple[int, NDArray[np.uint8], list[str]]:
+        """Decode a sample, or the first readable one of its replacements: position, image, keys of the damaged ones."""
+        image = self.decode(sample)
+        if image is not None:
+            return sample, image, []
+        damaged = [self.keys[sample]]
+        for candidate in self.shards.replacements(self.seed, epoch, sample):
+            image = self.decode(candidate)
+            if image is not None:
+                return candidate, image, damaged
+            damaged.append(self.keys[candidate])
+        raise UserError(f"{self.folder}: too many damaged samples ({', '.join(damaged[:3])}, ...); {self.advice}")
+
+    def _fill(self, batch: Batch, first: int, samples: list[tuple[int, int]], dealt: Sequence[Any]) -> Filled:
         done = []
         for place, ((epoch, sample), item) in enumerate(zip(samples, dealt, strict=True), first):
-            damaged: list[str] = []
-            for candidate in (sample, *replacements(self.seed, epoch, sample, len(self.keys)).tolist()):
-                image = self.decode(candidate)
-                if image is not None:
-                    break
-                damaged.append(self.keys[candidate])
-            else:
-                raise UserError(f"{self.shards.folder}: too many damaged samples ({', '.join(damaged[:3])}, ...); run: curate verify")
-            self.views.fill(batch, place, image, view_generator(self.seed, epoch, candidate), item)
-            done.append((self.keys[candidate], damaged))
+            position, image, damaged = self._readable(epoch, sample)
+            self.views.fill(batch, place, image, view_generator(self.seed, epoch, position), item)
+            done.append((self.keys[position], damaged))
         return done
 
-    def _submit(self, pool: ThreadPoolExecutor, step: int) -> tuple[Batch, list[Future[list[tuple[str, list[str]]]]]]:
-        samples = batch_samples(step, batch=self.batch_size, samples=len(self.keys), seed=self.seed)
+    def _submit(self, pool: ThreadPoolExecutor, step: int) -> UnderWay:
+        # The step's samples and what is dealt to them belong to the global batch; this process takes its share of both.
+        samples = self.shards.batch_samples(step, batch=self.batch_size, seed=self.seed)[self.share]
+        dealt = self.views.deal(self.batch_size, batch_generator(self.seed, step))[self.share]
         batch = self.views.allocate(len(samples))
-        starts = range(0, len(samples), _CHUNK)
-        dealt = self.views.deal(len(samples), batch_generator(self.seed, step))
-        chunks = ((start, slice(start, start + _CHUNK)) for start in starts)
-        return batch, [pool.submit(self._fill, batch, start, samples[chunk], dealt[chunk]) for start, chunk in chunks]
+        chunks = [slice(start, start + CHUNK) for start in range(0, len(samples), CHUNK)]
+        return batch, [pool.submit(self._fill, batch, chunk.start, samples[chunk], dealt[chunk]) for chunk in chunks]
 
     def batches(self, first: int, stop: int) -> Iterator[Batch]:
         """Give the batches of steps `first` to `stop` - 1, prepared ahead of their use."""
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="loader", initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            try:
-                under_way: deque[tuple[Batch, list[Future[list[tuple[str, list[str]]]]]]] = deque()
-                for step in range(first, stop):
-                    while len(under_way) < min(_AHEAD, stop - step):
-                        under_way.append(self._submit(pool, step + len(under_way)))
-                    batch, futures = under_way.popleft()
-                    for future in futures:
-                        for key, damaged in future.result():
-                            batch.keys.append(key)
-                            batch.damaged += damaged
-                    yield batch
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        return prepare_ahead(self._submit, first, stop, self.workers)
+
+    def photographs(self, count: int) -> list[tuple[int, NDArray[np.uint8]]]:
+        """Give photographs spread evenly over the set, for pictures: position and image, fewer than `count` where some are damaged."""
+        spread = [i * len(self.keys) // count for i in range(count)] if len(self.keys) > count else range(len(self.keys))
+        return [(i, image) for i in spread if (image := self.decode(i)) is not None]
+
+    @property
+    def folder(self) -> str:
+        """Name what is read, for messages."""
+        return self.shards.folder
+
+    @property
+    def advice(self) -> str:
+        """Say what to do about damaged samples, likewise."""
+        return "run: " + " and ".join(f"curate verify {shards.folder}" for shards in self.shards.sets.values())
+
+    def close(self) -> None:
+        """Close the shard sets' files."""
+        self.shards.close()
+
+
+def prepare_ahead(submit: Callable[[ThreadPoolExecutor, int], UnderWay], first: int, stop: int, workers: int) -> Iterator[Batch]:
+    """Give the batches of steps `first` to `stop` - 1, some of them always under way.
+
+    Args:
+        submit: begins a step's batch on the threads.
+        first: step.
+        stop: step.
+        workers: threads.
+    """
+    with ThreadPoolExecutor(workers, thread_name_prefix="loader", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            under_way: deque[UnderWay] = deque()
+            for step in range(first, stop):
+                while len(under_way) < min(_AHEAD, stop - step):
+                    under_way.append(submit(pool, step + len(under_way)))
+                batch, futures = under_way.popleft()
+                for future in futures:
+                    for key, damaged in future.result():
+                        batch.keys.append(key)
+                        batch.damaged += damaged
+                yield batch
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

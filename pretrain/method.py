@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from curate import UserError
 from pretrain.backbone import build_backbone
-from pretrain.schedule import parameter_groups
+from pretrain.schedule import layer_rate, parameter_groups
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,14 +70,23 @@ class Method(nn.Module, ABC):
         """The timm model that a run writes out."""
         return self.backbone
 
+    def start_from(self, tensors: dict[str, Tensor]) -> None:
+        """Take over a trained backbone's weights, of exactly its names and shapes."""
+        self.backbone.load_state_dict(tensors, strict=True)
+
     def groups(self, optim: Optim) -> list[dict[str, Any]]:
         """Sort the trained parameters for the optimiser.
 
         Returns:
-            Parameter groups with ``names``; ``weight_decay``; and where they aren't 1 ``lr_scale`` (times the learning rate)
-            and ``frozen_steps`` (steps at whose beginning the rate is 0).
+            Parameter groups with ``names``; ``weight_decay``, and where it changes ``weight_decay_end``; where it isn't 1
+            ``lr_scale`` (times the learning rate); where it isn't 0 ``frozen_steps`` (steps at whose beginning the rate is 0).
         """
-        return parameter_groups(self.named_parameters(), optim.weight_decay)
+        return parameter_groups(
+            self.named_parameters(),
+            optim.weight_decay,
+            weight_decay_end=optim.weight_decay_end,
+            lr_scale=partial(layer_rate, depth=len(self.backbone.blocks), decay=optim.layer_decay, patch_embed=optim.patch_embed_lr),
+        )
 
     def clipped(self) -> list[nn.Module]:
         """Give the modules whose gradients are clipped, each by its own norm, where the recipe says ``optim.clip``."""
@@ -92,11 +104,38 @@ class Method(nn.Module, ABC):
         return {}
 
 
+def check_backbone(backbone: Any, method: str) -> None:
+    """Refuse an architecture that the methods' papers do not describe.
+
+    Args:
+        backbone: of any kind.
+        method: how the messages call what wants to train it.
+
+    Raises:
+        UserError: with the reason.
+    """
+    if type(backbone) is not VisionTransformer:
+        raise UserError(f"model.architecture: {method} needs a timm VisionTransformer, this is a {type(backbone).__name__}")
+    if backbone.num_prefix_tokens != 1 or not backbone.has_class_token:
+        raise UserError(f"model.architecture: {method} needs a class token and no register tokens")
+    if backbone.pos_embed is None or backbone.pos_embed.shape[1] != backbone.patch_embed.num_patches + 1:
+        raise UserError(f"model.architecture: {method} needs absolute position embeddings of the class token and every patch")
+    if any(side % patch for side, patch in zip(backbone.patch_embed.img_size, backbone.patch_embed.patch_size, strict=True)):
+        sides = backbone.patch_embed.img_size[0], backbone.patch_embed.patch_size[0]
+        raise UserError(f"model.architecture: images of {sides[0]} px are no whole number of patches of {sides[1]} px; change data.size")
+    if not isinstance(backbone.norm, nn.LayerNorm):
+        raise UserError(f"model.architecture: {method} needs a final LayerNorm")
+
+
 def build_method(recipe: Recipe, *, seed: int) -> Method:
     """Make the untrained method of a recipe, the same one for the same seed."""
     backbone = build_backbone(recipe.model.architecture, {**recipe.model.arguments, "img_size": recipe.data.size}, seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if recipe.dinov2 is not None:
+            from pretrain.dinov2 import Dinov2
+
+            return Dinov2(backbone, recipe.dinov2, recipe.data, recipe.optim)
         from pretrain.mae import Mae
 
         assert recipe.mae is not None

@@ -14,24 +14,25 @@ from numpy.typing import NDArray
 _ORDER, _VIEW, _REPLACEMENT, _BATCH = 1, 2, 3, 4
 
 
-def _generator(purpose: int, seed: int, epoch: int, sample: int) -> np.random.Generator:
+def _generator(purpose: int, seed: int, epoch: int, sample: int, part: int = 0) -> np.random.Generator:
     # Philox counts in the first word of its counter; the other words keep the streams apart, so they never overlap.
-    return np.random.Generator(np.random.Philox(key=[seed, purpose], counter=[0, epoch, sample, 0]))
+    return np.random.Generator(np.random.Philox(key=[seed, purpose], counter=[0, epoch, sample, part]))
 
 
-@lru_cache(maxsize=3)
-def epoch_order(seed: int, epoch: int, samples: int) -> NDArray[np.int64]:
+@lru_cache(maxsize=16)
+def epoch_order(seed: int, epoch: int, samples: int, part: int = 0) -> NDArray[np.int64]:
     """Give the order of one epoch: every sample once.
 
     Args:
         seed: of the run, not negative.
         epoch: counted from 0.
         samples: size of the shard set.
+        part: number of the shard set within a mixture, so that sets of one size have orders of their own.
 
     Returns:
         int64 [samples], a uniformly random permutation; not to be written to.
     """
-    order = _generator(_ORDER, seed, epoch, 0).permutation(samples)
+    order = _generator(_ORDER, seed, epoch, 0, part).permutation(samples)
     order.flags.writeable = False
     return order
 

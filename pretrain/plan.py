@@ -27,14 +27,19 @@ _MEASURED_FLOPS = {"cpu": 2e11, "cuda": 5e13}  # of one measured step, at most: 
 def memory_bytes(method: Method, recipe: Recipe) -> dict[str, float]:
     """Estimate the memory of training.
 
-    Weights, gradients and AdamW's two moments: 16 bytes a trainable parameter. Activations kept for the backward
+    Weights, gradients and AdamW's two moments: 16 bytes a trained parameter; 4 bytes one of a teacher. Activations kept for the backward
     pass: 34 bytes a token and channel of a layer with 16-bit numbers (Korthikanti et al. 2022, equation 1, without
     the attention matrices, which fused attention does not keep), twice that with 32-bit numbers.
     """
     parameters = sum(p.numel() for p in method.parameters() if p.requires_grad)
+    others = sum(p.numel() for p in method.parameters() if not p.requires_grad)
     a_number = 34 if recipe.optim.precision == "bfloat16" else 68
     samples = min(recipe.optim.micro_batch or recipe.optim.batch, recipe.optim.batch)
-    return {"parameters": float(parameters), "state": 16.0 * parameters, "activations": a_number * method.kept_numbers() * samples}
+    return {
+        "parameters": float(parameters),
+        "state": 16.0 * parameters + 4.0 * others,
+        "activations": a_number * method.kept_numbers() * samples,
+    }
 
 
 def plan(
@@ -98,10 +103,10 @@ def describe(planned: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("samples seen", f"{planned['samples']:,}", f"recipe, whole batches of {planned['batch']:,}"),
         ("epochs", f"{planned['epochs']:,.1f}", "samples / images"),
         ("steps", f"{planned['steps']:,}", "samples / batch"),
-        ("parameters", f"{planned['parameters'] / 1e6:,.1f} M", "counted, encoder and decoder"),
+        ("parameters", f"{planned['parameters'] / 1e6:,.1f} M", "counted, those that are trained"),
         ("operations an image", f"{planned['flops_per_image'] / 1e9:,.2f} GFLOP", "formula: matrix products, backward twice forward"),
         ("operations in all", f"{planned['flops']:.3g} FLOP", "operations an image x samples"),
-        ("memory, weights and optimiser", f"{memory['state'] / 2**30:,.2f} GiB", "formula: 16 bytes a parameter"),
+        ("memory, weights and optimiser", f"{memory['state'] / 2**30:,.2f} GiB", "formula: 16 bytes a trained parameter, 4 another one"),
         ("memory, activations", f"{memory['activations'] / 2**30:,.2f} GiB", "formula: 34 or 68 bytes a token and channel of a layer"),
         (
             f"speed here ({here['device']})",

@@ -51,8 +51,79 @@ class MaeSettings(_Section):
     normalise_target: bool = True
 
 
+class HeadSettings(_Section):
+    """A projection head: width of its two hidden layers, width of what is normalised, number of prototypes."""
+
+    hidden: Annotated[int, Field(ge=1)] = 2048
+    bottleneck: Annotated[int, Field(ge=1)] = 256
+    prototypes: Annotated[int, Field(ge=2)] = 65536
+
+
+class Dinov2Settings(_Section):
+    """DINOv2 (Oquab et al. 2024): heads, weights of the three losses, masks, and what changes over the run.
+
+    What happens early in a run is a share of its length, so that a run of another length keeps its shape: the teacher's
+    temperature rises over the first `temperature_warmup` of it, the heads' last layer stands still for the first
+    `freeze_last_layer` of it. The teacher's momentum goes from `momentum` to `momentum_end` on half a cosine.
+    """
+
+    dino_head: HeadSettings = HeadSettings()
+    ibot_head: HeadSettings = HeadSettings()
+    dino_weight: Annotated[float, Field(ge=0)] = 1.0
+    ibot_weight: Annotated[float, Field(ge=0)] = 1.0
+    koleo_weight: Annotated[float, Field(ge=0)] = 0.1
+    mask_share: Share = 0.5
+    mask_ratio: tuple[Share, Share] = (0.1, 0.5)
+    student_temperature: Positive = 0.1
+    teacher_temperature: tuple[Positive, Positive] = (0.04, 0.07)
+    temperature_warmup: Share = 0.3
+    momentum: Share = 0.994
+    momentum_end: Share = 1.0
+    freeze_last_layer: Share = 0.01
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Dinov2Settings:
+        if self.mask_ratio[0] > self.mask_ratio[1]:
+            raise ValueError("mask_ratio is [smallest, largest]")
+        return self
+
+
+class LocalCrops(_Section):
+    """The small crops that only the student sees: how many of a photograph, side in pixels, share of the area."""
+
+    crops: Annotated[int, Field(ge=0)] = 8
+    size: Annotated[int, Field(ge=8)] = 98
+    crop_area: tuple[Share, Share] = (0.05, 0.32)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LocalCrops:
+        if self.crop_area[0] > self.crop_area[1] or self.crop_area[0] == 0:
+            raise ValueError("crop_area is [smallest, largest], above 0")
+        return self
+
+
+class Colour(_Section):
+    """Changes of colour: strengths of brightness, contrast, saturation and hue, and how likely each change is.
+
+    `blur` and `solarise` are the probabilities of the first global crop, the second one, and the local crops. The blur of the
+    official code comes out as one minus what its configuration says, never on the first crop and 0.9 on the
+    second; the released models were trained that way, so these are the numbers here.
+    """
+
+    jitter: tuple[Share, Share, Share, Annotated[float, Field(ge=0, le=0.5)]] = (0.4, 0.4, 0.2, 0.1)
+    jitter_probability: Share = 0.8
+    grey: Share = 0.2
+    blur: tuple[Share, Share, Share] = (0.0, 0.9, 0.5)
+    solarise: tuple[Share, Share, Share] = (0.0, 0.2, 0.0)
+    solarise_threshold: Annotated[int, Field(ge=0, le=255)] = 128
+
+
 class Data(_Section):
-    """What a view is: side in pixels, share of the area kept by the crop, aspect, flip, channel statistics."""
+    """What a view is: side in pixels, share of the area kept by the crop, aspect, flip, channel statistics.
+
+    With local crops, `size` and `crop_area` are those of the global ones; aspect and flip are the same for all.
+    """
 
     size: Annotated[int, Field(ge=8)]
     crop_area: tuple[Share, Share] = (0.2, 1.0)
@@ -61,6 +132,8 @@ class Data(_Section):
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
     max_damaged: Share = 0.01
+    local: LocalCrops | None = None
+    colour: Colour | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Data:
@@ -70,7 +143,12 @@ class Data(_Section):
 
 
 class Optim(_Section):
-    """Length, batch and AdamW. The peak learning rate is `lr`, or `base_lr` x batch / 256 where `lr` is not given."""
+    """Length, batch and AdamW. The peak learning rate is `lr`, or `base_lr` x batch / 256 where `lr` is not given.
+
+    Weight decay goes from `weight_decay` to `weight_decay_end` on half a cosine, where that is given. The gradient of each
+    part of the method is clipped to the norm `clip`, where that is given. The rate of a backbone's layer is the
+    schedule's times `layer_decay` for every layer above it, and for the patch embedding times `patch_embed_lr` too.
+    """
 
     samples: Annotated[int, Field(ge=1)]
     warmup_samples: Annotated[int, Field(ge=0)]
@@ -81,6 +159,10 @@ class Optim(_Section):
     min_lr: Annotated[float, Field(ge=0)] = 0.0
     betas: tuple[Share, Share] = (0.9, 0.95)
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    weight_decay_end: Annotated[float, Field(ge=0)] | None = None
+    clip: Positive | None = None
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    patch_embed_lr: Annotated[float, Field(ge=0)] = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
 
     @property
@@ -103,27 +185,48 @@ class Log(_Section):
     keep_last: Annotated[int, Field(ge=1)] = 2
 
 
+class Engine(_Section):
+    """How the work is done. Changes speed, memory and the last digits, not what is trained, so a run may go on with another.
+
+    `compile`: translate each transformer block (None: on a GPU). `activation_checkpointing`: keep only what goes into a block and
+    compute the rest again on the way back. `tf32`: float32 products on a GPU with 10 bits of mantissa. `fsdp`: share out weights,
+    gradients and moments to the processes.
+    """
+
+    compile: bool | None = None
+    activation_checkpointing: bool = False
+    tf32: bool = True
+    fsdp: bool = False
+
+
 class Recipe(_Section):
     """A whole recipe."""
 
     name: str
-    method: Literal["mae"]
+    method: Literal["mae", "dinov2"]
     about: About
     model: Model
     mae: MaeSettings | None = None
+    dinov2: Dinov2Settings | None = None
     data: Data
     optim: Optim
     log: Log = Log()
+    engine: Engine = Engine()
 
     @model_validator(mode="after")
     def _of_its_method(self) -> Recipe:
-        if self.mae is None:
-            raise ValueError("a recipe of method mae needs the section mae")
+        sections = {"mae": self.mae, "dinov2": self.dinov2, "data.local": self.data.local, "data.colour": self.data.colour}
+        its_own = {"mae": {"mae"}, "dinov2": {"dinov2", "data.local", "data.colour"}}[self.method]
+        for name, section in sections.items():
+            if section is None and name in its_own:
+                raise ValueError(f"a recipe of method {self.method} needs the section {name}")
+            if section is not None and name not in its_own:
+                raise ValueError(f"a recipe of method {self.method} has no section {name}")
         return self
 
     def decisive(self) -> dict[str, Any]:
-        """Give the fields that decide the weights: all but the texts and the logging."""
-        return self.model_dump(mode="json", exclude={"about", "log"})
+        """Give the fields that decide the weights: all but the texts, the logging and the engine."""
+        return self.model_dump(mode="json", exclude={"about", "log", "engine"})
 
 
 def recipe_names() -> list[str]:

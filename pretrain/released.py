@@ -79,6 +79,41 @@ def describe_released(spec: str) -> dict[str, Any]:
     return _about(path, _find_backbone(path, pixels))
 
 
+def examine_file(path: Path) -> dict[str, Any]:
+    """Say what a file of weights holds, without building anything.
+
+    Returns:
+        container (where its state dict stands), tensors (how many), parameters, other (what else it holds), left_out (prefix of
+        what isn't backbone -> number of tensors), and of a backbone that is known architecture, input_size, mean, std, patch,
+        width, depth, heads; else reason.
+
+    Raises:
+        UserError: where the file can't be read as weights.
+    """
+    content = _read(path)
+    state = _state(path, content)
+    container = next((k for k in ("teacher", "model", "state_dict") if isinstance(content.get(k), dict)), "")
+    left_out: dict[str, int] = {}
+    for full in state:
+        name = _WRAPPERS.sub("", full)
+        prefix = next((p for p in _NOT_BACKBONE if name.startswith(p)), None)
+        if prefix is not None:
+            left_out[prefix.rstrip("._")] = left_out.get(prefix.rstrip("._"), 0) + 1
+    about: dict[str, Any] = {
+        "container": container or "the file itself",
+        "tensors": len(state),
+        "parameters": sum(t.numel() for t in state.values()),
+        "other": sorted(str(k) for k in content if k != container) if container else [],
+        "left_out": left_out,
+    }
+    try:
+        found = _find_backbone(path, None)
+    except UserError as error:
+        return about | {"reason": str(error).removeprefix(f"{path}: ")}
+    sizes = {"patch": "patch_size", "width": "embed_dim", "depth": "depth", "heads": "num_heads", "registers": "reg_tokens"}
+    return about | {"architecture": found.architecture, **found.data} | {name: found.arguments[key] for name, key in sizes.items()}
+
+
 def _about(path: Path, found: Released) -> dict[str, Any]:
     return {"architecture": found.architecture, **found.data, "sha256": sha256_file(path), "shards_digest": None}
 

@@ -62,7 +62,10 @@ def crop_box(
 
 
 def resize(image: NDArray[np.uint8], box: tuple[int, int, int, int], size: int) -> Tensor:
-    """Crop and resize, bicubic with antialiasing (within one grey level of what PIL computes).
+    """Crop and resize, bicubic with antialiasing.
+
+    On fundus photographs 99 values in 100 are within one grey level of what PIL computes, all within five.
+    OpenCV's cubic kernel takes half the time, but has no antialiasing and another parameter: up to 49 levels away.
 
     Args:
         image: uint8 [H, W, 3].

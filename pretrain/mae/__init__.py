@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pretrain.mae.method import (
     Mae,
-    check_backbone,
     patchify,
     reconstruction_loss,
     reconstruction_target,
@@ -17,7 +16,6 @@ from pretrain.mae.views import MaeViews, split_patches
 __all__ = [
     "Mae",
     "MaeViews",
-    "check_backbone",
     "patchify",
     "reconstruction_loss",
     "reconstruction_target",

@@ -9,12 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from timm.models.vision_transformer import Block, VisionTransformer
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from curate import UserError
+from pretrain.hardware import through
 from pretrain.mae.views import MaeViews
-from pretrain.method import Method
+from pretrain.method import Method, check_backbone
 from pretrain.operations import layer_flops
 
 if TYPE_CHECKING:
@@ -139,7 +140,11 @@ class Mae(Method):
 
     def __init__(self, backbone: Any, settings: MaeSettings, *, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
-        check_backbone(backbone)
+        check_backbone(backbone, "MAE")
+        if backbone.patch_embed.proj.bias is None:
+            raise UserError("model.architecture: MAE needs a patch embedding with a bias")
+        if backbone.embed_dim % 4:
+            raise UserError(f"model.arguments.embed_dim={backbone.embed_dim}: must be a multiple of 4")
         width, heads = settings.decoder_width, settings.decoder_heads
         if width % heads:
             raise UserError(f"mae.decoder_width={width} is not a multiple of mae.decoder_heads={heads}")
@@ -194,7 +199,7 @@ class Mae(Method):
         tokens = take(backbone.patch_embed(images) + backbone.pos_embed[:, 1:], visible)
         class_token = (backbone.cls_token + backbone.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
         x = backbone.norm_pre(torch.cat([class_token, tokens], dim=1))
-        return backbone.norm(backbone.blocks(x))
+        return backbone.norm(through(backbone.blocks, x, recompute=backbone.grad_checkpointing))
 
     def decode(self, encoded: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
         """Predict the removed patches: [B, 1 + K, D] to [B, M, values].
@@ -206,7 +211,7 @@ class Mae(Method):
         kept = x[:, 1:] + take(self.decoder_positions, visible)
         removed = self.mask_token + take(self.decoder_positions, hidden)
         x = torch.cat([x[:, :1], kept, removed.to(x.dtype)], dim=1)
-        x = self.decoder_norm(self.decoder_blocks(x))
+        x = self.decoder_norm(through(self.decoder_blocks, x, recompute=self.backbone.grad_checkpointing))
         return self.decoder_head(x[:, 1 + visible.shape[1] :])
 
     def loss(self, batch: Batch, step: int) -> Tensor:
@@ -271,24 +276,3 @@ class Mae(Method):
     def _pixels(self, patches: Tensor) -> Tensor:
         images = unpatchify(patches, self.patch, self.grid) * self.std + self.mean
         return images.mul(255.0).round().clamp(0, 255).to(torch.uint8)
-
-
-def check_backbone(backbone: Any) -> None:
-    """Refuse an architecture whose masking would not be what the paper describes.
-
-    Raises:
-        UserError: with the reason.
-    """
-    if type(backbone) is not VisionTransformer:
-        raise UserError(f"model.architecture: MAE needs a timm VisionTransformer, this is a {type(backbone).__name__}")
-    if backbone.num_prefix_tokens != 1 or not backbone.has_class_token:
-        raise UserError("model.architecture: MAE needs a class token and no register tokens")
-    if backbone.pos_embed is None or backbone.pos_embed.shape[1] != backbone.patch_embed.num_patches + 1:
-        raise UserError("model.architecture: MAE needs absolute position embeddings of the class token and every patch")
-    if any(side % patch for side, patch in zip(backbone.patch_embed.img_size, backbone.patch_embed.patch_size, strict=True)):
-        sides = backbone.patch_embed.img_size[0], backbone.patch_embed.patch_size[0]
-        raise UserError(f"model.architecture: images of {sides[0]} px are no whole number of patches of {sides[1]} px; change data.size")
-    if backbone.embed_dim % 4:
-        raise UserError(f"model.arguments.embed_dim={backbone.embed_dim}: must be a multiple of 4")
-    if backbone.patch_embed.proj.bias is None or not isinstance(backbone.norm, nn.LayerNorm):
-        raise UserError("model.architecture: MAE needs a patch embedding with a bias and a final LayerNorm")
