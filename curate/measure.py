@@ -1,6 +1,6 @@
 """curate measure: one row of measures for every image of a cohort.
 
-Work is cut into parts of 128 images in the order of their ids; each writes its own table, so killing the command
+Work is cut into parts of at most 128 images in the order of their ids; each writes its own table, so killing the command
 costs at most the parts that were under way. ``measurements.json`` is written last: it says complete.
 """
 
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 UNREADABLE = "unreadable"
 NOT_IMPORTED = "not in the tables"
 DEFAULT_RESOLUTION = 512
-_PART = 128
+_PART, _LEAST = 128, 16  # images of a part, at most and at least
+_PARTS = 64  # that even a small cohort is cut into, so that workers end at about the same time
 
 
 def measure_cohort(
@@ -226,7 +227,7 @@ def _measure(
                 partial / f"images-{number:06d}.parquet",
             ),
         )
-        for number, (start, stop) in enumerate(slices(len(rows), _PART))
+        for number, (start, stop) in enumerate(slices(len(rows), max(_LEAST, min(_PART, len(rows) // _PARTS))))
     ]
     results = run_parts(_measure_part, parts, markers=partial, workers=workers, label="measuring")
     bad = sum(r["bad"] for r in results)

@@ -37,7 +37,7 @@ def save(path: Path, rgb: np.ndarray) -> None:
 @pytest.fixture
 def cohort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Path]:
     """Make a cohort folder of drawn retinas, measured in parts of three."""
-    monkeypatch.setattr(measure, "_PART", 3)
+    monkeypatch.setattr(measure, "_LEAST", 3)
 
     def make(images: int = 8) -> Path:
         folder = tmp_path / "cohort"
