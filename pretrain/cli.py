@@ -12,7 +12,7 @@ import typer
 from curate import console
 from curate.command import Debug, Json, Quiet, Seed, Workers, new_app
 
-app = new_app("Train a backbone on a shard set: masked autoencoders on any timm vision transformer.")
+app = new_app("Train a backbone on a shard set: MAE or DINOv2 on any plain timm vision transformer.")
 
 Shards = Annotated[Path, typer.Argument(help="The shard set's folder, made by curate sample.")]
 ShardsOrStream = Annotated[
