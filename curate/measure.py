@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +115,7 @@ def measure_cohort(
     if measured:
         if not source.images.is_dir():
             raise UserError(f"{source.images}: the cohort's image folder is missing; put it back, or ingest again with --images")
-        table = _measure(source, modality, resolution, files, compatible, networks, workers, made_by, max_bad)
+        table = _measure(source, _Ways(modality, resolution, compatible, networks), files, workers, made_by, max_bad)
     else:
         table = _states(source, imported)
     table = add_imports(table, imported)
@@ -192,23 +193,30 @@ def _listing(folder: Path, files: list[dict[str, Path]]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class _Ways:
+    """How photographs are measured; see `measure_cohort`."""
+
+    modality: str
+    resolution: int
+    compatible: str | None
+    networks: tuple[Network, ...]
+
+
 def _measure(
     source: Cohort,
-    modality: str,
-    resolution: int,
+    ways: _Ways,
     masks: list[dict[str, Path]] | None,
-    compatible: str | None,
-    networks: tuple[Network, ...],
     workers: int,
     made_by: dict[str, Any],
     max_bad: float,
 ) -> pd.DataFrame:
     import pandas as pd
 
-    if networks:
+    if ways.networks:
         from curate.retina.network import try_networks
 
-        try_networks(networks)
+        try_networks(ways.networks)
     partial = begin(source.folder / "measurements", "measurements.json", made_by)
     assert partial is not None  # measurements.json never stands in the folder of parts
     rows = source.table[["image_id", "path", "width", "height"]].sort_values("image_id", kind="stable")
@@ -219,11 +227,8 @@ def _measure(
             (
                 str(source.images),
                 rows.iloc[start:stop].reset_index(drop=True),
-                modality,
-                resolution,
+                ways,
                 None if masks is None else masks[start:stop],
-                compatible,
-                networks,
                 partial / f"images-{number:06d}.parquet",
             ),
         )
@@ -245,29 +250,21 @@ def _measure(
     return pd.concat([pd.read_parquet(part[2][-1]) for part in parts], ignore_index=True)
 
 
-def _measure_part(
-    images: str,
-    rows: pd.DataFrame,
-    modality: str,
-    resolution: int,
-    masks: list[dict[str, Path]] | None,
-    compatible: str | None,
-    networks: tuple[Network, ...],
-    to: Path,
-) -> dict[str, Any]:
+def _measure_part(images: str, rows: pd.DataFrame, ways: _Ways, masks: list[dict[str, Path]] | None, to: Path) -> dict[str, Any]:
     import cv2
     import pandas as pd
 
     cv2.setNumThreads(1)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what can't be read is counted, not printed in its terms
-    kind = load_modality(modality)
+    kind = load_modality(ways.modality)
     measures = kind.measures
-    if masks is not None or networks:
+    if masks is not None or ways.networks:
         from curate.retina import masks as retinal
         from curate.retina import network
 
         measures = measures | retinal.MEASURES
-    options: dict[str, Any] = {"resolution": resolution} if compatible is None else {"resolution": resolution, "compatible": compatible}
+    resolution, networks = ways.resolution, ways.networks
+    options: dict[str, Any] = {"resolution": resolution} | ({"compatible": ways.compatible} if ways.compatible is not None else {})
     results: list[dict[str, Any]] = []
     unread: list[str] = []
     finest = max((max(described.input.shape) for described in networks), default=0)
@@ -291,7 +288,7 @@ def _measure_part(
         try:
             columns[name] = pd.Series([r.get(name) for r in results], dtype=dtype)
         except (TypeError, ValueError) as error:
-            raise UserError(f"--modality {modality}: '{name}' was measured as something that is no {dtype}: {error}") from error
+            raise UserError(f"--modality {ways.modality}: '{name}' was measured as something that is no {dtype}: {error}") from error
     write_parquet(to, pd.DataFrame({"image_id": rows["image_id"], **columns}))
     return {"images": len(results), "bad": len(unread), "first": unread[0] if unread else None}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,20 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: missing") from None
     except (SafetensorError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+
+
+def misfit(there: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """Say in what named tensors differ from those that a model has: missing, unused, of another shape; empty where in nothing.
+
+    Args:
+        there: the tensors; wanted: the model's ``state_dict``, whose values may lie on the meta device.
+    """
+    problems = {
+        "missing": sorted(wanted.keys() - there.keys()),
+        "unused": sorted(there.keys() - wanted.keys()),
+        "of another shape": sorted(name for name in wanted.keys() & there.keys() if wanted[name].shape != there[name].shape),
+    }
+    return "; ".join(f"{what}: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}" for what, names in problems.items() if names)
 
 
 def save_checkpoint(folder: Path, state: State, *, keep_last: int, job: Job | None = None) -> Path:

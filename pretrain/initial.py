@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from curate import UserError, read_json, sha256_file
 from curate.console import warn
 from pretrain.backbone import load_backbone
-from pretrain.checkpoint import read_safetensors
+from pretrain.checkpoint import misfit, read_safetensors
 from pretrain.description import describe_backbone
 
 if TYPE_CHECKING:
@@ -35,8 +34,9 @@ def start_from(spec: str, method: Method, recipe: Recipe) -> dict[str, Any]:
     Raises:
         UserError: where there is nothing of this name, or any tensor is missing, would go unused or has another shape.
     """
-    taken = describe_start(spec)
-    if (Path(spec) / "state.json").exists():
+    _refuse_untrained(spec)
+    if _is_checkpoint(spec):
+        taken = describe_start(spec)
         _from_checkpoint(Path(spec), method, taken["architecture"])
         return taken
     model, about = load_backbone(spec)
@@ -51,7 +51,7 @@ def start_from(spec: str, method: Method, recipe: Recipe) -> dict[str, Any]:
         tensors["pos_embed"] = _resampled(tensors["pos_embed"], backbone)
     _check(spec, tensors, backbone.state_dict(), f"{about['architecture']} into {recipe.model.architecture} (--set model.architecture=...)")
     method.start_from(tensors)
-    return taken
+    return _taken(spec, about)
 
 
 def describe_start(spec: str) -> dict[str, Any]:
@@ -66,13 +66,24 @@ def describe_start(spec: str) -> dict[str, Any]:
     Raises:
         UserError: where there is nothing of this name.
     """
+    _refuse_untrained(spec)
+    if _is_checkpoint(spec):
+        sha256 = sha256_file(Path(spec) / "model.safetensors")
+        return _taken(spec, {"sha256": sha256, "architecture": f"checkpoint of {_recipe_of(Path(spec))}"})
+    return _taken(spec, describe_backbone(spec))
+
+
+def _taken(spec: str, about: dict[str, Any]) -> dict[str, Any]:
+    return {"source": spec, "sha256": about["sha256"], "architecture": about["architecture"]}
+
+
+def _refuse_untrained(spec: str) -> None:
     if spec.startswith("random:"):
         raise UserError(f"--init {spec}: untrained weights are where a run starts without --init")
-    if (Path(spec) / "state.json").exists():
-        path = Path(spec) / "model.safetensors"
-        return {"source": spec, "sha256": sha256_file(path), "architecture": f"checkpoint of {_recipe_of(Path(spec))}"}
-    about = describe_backbone(spec)
-    return {"source": spec, "sha256": about["sha256"], "architecture": about["architecture"]}
+
+
+def _is_checkpoint(spec: str) -> bool:
+    return (Path(spec) / "state.json").exists()
 
 
 def _recipe_of(checkpoint: Path) -> str:
@@ -98,13 +109,6 @@ def _resampled(positions: Tensor, backbone: Any) -> Tensor:
     return resample_abs_pos_embed(positions, new_size=grid, old_size=[side, side], num_prefix_tokens=prefix)
 
 
-def _check(spec: str, there: dict[str, Tensor], wanted: dict[str, torch.Tensor], what: str) -> None:
-    problems = {
-        "missing": sorted(wanted.keys() - there.keys()),
-        "unused": sorted(there.keys() - wanted.keys()),
-        "of another shape": sorted(n for n in wanted.keys() & there.keys() if wanted[n].shape != there[n].shape),
-    }
-    shown = {kind: ", ".join(names[:4]) + (f", ... ({len(names)})" if len(names) > 4 else "") for kind, names in problems.items()}
-    said = [f"{kind}: {names}" for kind, names in shown.items() if names]
-    if said:
-        raise UserError(f"--init {spec}: not loaded, it doesn't fit ({what}); {'; '.join(said)}")
+def _check(spec: str, there: dict[str, Tensor], wanted: dict[str, Tensor], what: str) -> None:
+    if said := misfit(there, wanted):
+        raise UserError(f"--init {spec}: not loaded, it doesn't fit ({what}); {said}")

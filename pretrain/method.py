@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +86,12 @@ class Method(nn.Module, ABC):
             self.named_parameters(),
             optim.weight_decay,
             weight_decay_end=optim.weight_decay_end,
-            lr_scale=partial(layer_rate, depth=len(self.backbone.blocks), decay=optim.layer_decay, patch_embed=optim.patch_embed_lr),
+            lr_scale=self.layer_rates(optim),
         )
+
+    def layer_rates(self, optim: Optim) -> Callable[[str], float]:
+        """Give the function from a parameter's name to what its learning rate is multiplied by, see `pretrain.schedule.layer_rate`."""
+        return partial(layer_rate, depth=len(self.backbone.blocks), decay=optim.layer_decay, patch_embed=optim.patch_embed_lr)
 
     def clipped(self) -> list[nn.Module]:
         """Give the modules whose gradients are clipped, each by its own norm, where the recipe says ``optim.clip``."""

@@ -11,6 +11,7 @@ import torch
 from curate import open_shards
 from pretrain.data import Loader
 from pretrain.method import build_method
+from pretrain.operations import peak_flops
 from pretrain.recipe import read_recipe
 from pretrain.run import build_optimizer, pick_device, pick_recipe
 
@@ -18,9 +19,8 @@ if TYPE_CHECKING:
     from pretrain.method import Method
     from pretrain.recipe import Recipe
 
-# Dense bf16 matrix peak, FLOP/s, from the makers' data sheets, and the share of it that such training reaches.
-_ACCELERATORS = {"A100": 312e12, "H100 / H200": 989e12}
-_UTILISATION = 0.35
+_ACCELERATORS = {"A100": "A100", "H100 / H200": "H100"}  # what a plan calls them -> the name that `peak_flops` knows
+_UTILISATION = 0.35  # share of the peak that such training reaches
 _MEASURED_FLOPS = {"cpu": 2e11, "cuda": 5e13}  # of one measured step, at most: a second or two of either
 
 
@@ -77,6 +77,7 @@ def plan(
     measured = max(1, min(resolved.optim.micro_batch or resolved.optim.batch, resolved.optim.batch, most))
     loader = Loader(opened, method.views(resolved.data), batch=measured, seed=0)
     speed = _measured_speed(method, loader, resolved, where)
+    peaks = {name: peak for name, known in _ACCELERATORS.items() if (peak := peak_flops(known)) is not None}
     return {
         "recipe": resolved.name,
         "images": len(opened),
@@ -89,7 +90,7 @@ def plan(
         "flops": flops * seen,
         "memory_bytes": memory,
         "here": {"device": where.type, "batch": measured, "images_per_s": speed, "seconds": seen / speed},
-        "elsewhere": {name: flops * seen / (peak * _UTILISATION) for name, peak in _ACCELERATORS.items()},
+        "elsewhere": {name: flops * seen / (peak * _UTILISATION) for name, peak in peaks.items()},
         "utilisation": _UTILISATION,
         "cost_as_recorded": resolved.about.cost,
     }

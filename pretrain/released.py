@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from curate import UserError, sha256_file
-from pretrain.checkpoint import read_safetensors
+from pretrain.checkpoint import misfit, read_safetensors
 
 _WRAPPERS = re.compile(r"^((module|_orig_mod|backbone)\.)+")
 _CHUNK = re.compile(r"^blocks\.\d+\.(\d+)\.")
@@ -68,7 +68,8 @@ def load_released(spec: str) -> tuple[nn.Module, dict[str, Any]]:
     found = _find_backbone(path, pixels)
     with torch.device("meta"):  # no random weights are drawn only to be replaced
         model = timm.create_model("vit_base_patch16_224", pretrained=False, num_classes=0, **found.arguments)
-    _check_fit(path, found, {name: tuple(t.shape) for name, t in model.state_dict().items()})
+    if said := misfit(found.tensors, model.state_dict()):
+        raise UserError(f"{path}: not loaded, for it isn't exactly the backbone that it seemed ({found.architecture}); {said}")
     model.load_state_dict(found.tensors, strict=True, assign=True)
     return model, _about(path, found)
 
@@ -256,15 +257,3 @@ def _name(width: int, depth: int, patch: int, *, scaled: bool, registers: int) -
     suffix = "224" if not scaled else f"reg{registers}_dinov2" if registers else "dinov2"
     name = f"vit_{_NAMES.get((width, depth), '')}_patch{patch}_{suffix}"
     return name if timm.is_model(name) else f"vision transformer of {depth} blocks, width {width}, patch {patch}"
-
-
-def _check_fit(path: Path, found: Released, wanted: dict[str, tuple[int, ...]]) -> None:
-    there = {name: tuple(t.shape) for name, t in found.tensors.items()}
-    problems = {
-        "missing": sorted(wanted.keys() - there.keys()),
-        "unused": sorted(there.keys() - wanted.keys()),
-        "of another shape": sorted(name for name in wanted.keys() & there.keys() if wanted[name] != there[name]),
-    }
-    said = [f"{what}: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}" for what, names in problems.items() if names]
-    if said:
-        raise UserError(f"{path}: not loaded, for it isn't exactly the backbone that it seemed ({found.architecture}); {'; '.join(said)}")

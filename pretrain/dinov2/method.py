@@ -23,7 +23,7 @@ from pretrain.dinov2.losses import dino_loss, ibot_loss, koleo_loss, sinkhorn_kn
 from pretrain.hardware import through
 from pretrain.method import Method, check_backbone
 from pretrain.operations import layer_flops
-from pretrain.schedule import half_cosine, layer_rate, parameter_groups
+from pretrain.schedule import half_cosine, parameter_groups
 
 if TYPE_CHECKING:
     import numpy as np
@@ -228,7 +228,7 @@ class Dinov2(Method):
         for the first `freeze_last_layer` of the run.
         """
         frozen = round(self.settings.freeze_last_layer * optim.steps)
-        rate = partial(layer_rate, depth=len(self.backbone.blocks), decay=optim.layer_decay, patch_embed=optim.patch_embed_lr)
+        rate = self.layer_rates(optim)
         return parameter_groups(
             self.named_parameters(),
             optim.weight_decay,
