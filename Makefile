@@ -27,6 +27,7 @@ test: lint
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/shards.py
 	$(BIN)/python benchmarks/measure.py

@@ -37,7 +37,8 @@ def show(title: str, rates: dict[str, list[float]], unit: str, *, reference: str
     print("|---|---:|---:|---:|")
     for name, values in rates.items():
         ratio = statistics.median(a / b for a, b in zip(values, rates[reference], strict=True))
-        print(f"| {name} | {statistics.median(values):,.0f} | {min(values):,.0f}-{max(values):,.0f} | {ratio:.2f} |")
+        digits = 0 if max(values) >= 100 else 1
+        print(f"| {name} | {statistics.median(values):,.{digits}f} | {min(values):,.{digits}f}-{max(values):,.{digits}f} | {ratio:.2f} |")
     print()
 
 

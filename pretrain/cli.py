@@ -14,8 +14,7 @@ from curate.command import Debug, Json, Quiet, Seed, Workers, new_app
 
 app = new_app("Train a backbone on a shard set: MAE or DINOv2 on any plain timm vision transformer.")
 
-Shards = Annotated[Path, typer.Argument(help="The shard set's folder, made by curate sample.")]
-ShardsOrStream = Annotated[
+Shards = Annotated[
     str | None,
     typer.Argument(
         metavar="SHARDS", help="The shard set's folder, made by curate sample; or tars to stream: s3://..., https://..., pipe:COMMAND."
@@ -24,7 +23,10 @@ ShardsOrStream = Annotated[
 Mix = Annotated[
     list[str] | None, typer.Option("--mix", metavar="FOLDER=WEIGHT", help="Train on several sets instead, each with its share; once a set.")
 ]
-RecipeName = Annotated[str | None, typer.Option("--recipe", help="Name of a recipe, or a .yaml file. Default: one for this machine.")]
+RecipeName = Annotated[
+    str | None,
+    typer.Option("--recipe", help="Name of a recipe, or a .yaml file; mae or dinov2: its recipe for this machine. Default: mae."),
+]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe, as optim.lr=1e-3.")]
 Samples = Annotated[int | None, typer.Option(min=1, help="Length in samples seen, instead of the recipe's.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N. Default: a GPU where there is one.")]
@@ -32,7 +34,7 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N. Default: 
 
 @app.command("run")
 def run_command(
-    shards: ShardsOrStream = None,
+    shards: Shards = None,
     mix: Mix = None,
     recipe: RecipeName = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/<recipe>.")] = None,
@@ -86,10 +88,10 @@ def _check(
     shards: str | Path | None, recipe: str | None, overrides: list[str] | None, samples: int | None, mix: Sequence[str] = ()
 ) -> None:
     """Answer a mistake in what was typed at once, not after the seconds that loading torch takes."""
-    from pretrain.recipe import read_recipe
+    from pretrain.recipe import METHODS, read_recipe
     from pretrain.source import open_source
 
-    if recipe is not None:
+    if recipe is not None and recipe not in METHODS:
         read_recipe(recipe, overrides or [], samples=samples)
     open_source(shards, mix)
 
@@ -100,7 +102,8 @@ def _shown(loss: float | None) -> str:
 
 @app.command("plan")
 def plan_command(
-    shards: Shards,
+    shards: Shards = None,
+    mix: Mix = None,
     recipe: RecipeName = None,
     set_: Set = None,
     samples: Samples = None,
@@ -110,10 +113,10 @@ def plan_command(
     debug: Debug = False,
 ) -> None:
     """Say what a run will take before anything is spent: a few steps are timed and nothing is written."""
-    _check(shards, recipe, set_, samples)
+    _check(shards, recipe, set_, samples, mix or [])
     from pretrain.plan import describe, plan
 
-    planned = plan(shards, recipe=recipe, overrides=set_ or [], samples=samples, device=device)
+    planned = plan(shards, mix=mix or [], recipe=recipe, overrides=set_ or [], samples=samples, device=device)
     console.table(("what", "estimate", "where it comes from"), describe(planned), title=f"recipe {planned['recipe']}")
     console.result(planned)
 

@@ -68,7 +68,10 @@ def describe_start(spec: str) -> dict[str, Any]:
     """
     _refuse_untrained(spec)
     if _is_checkpoint(spec):
-        sha256 = sha256_file(Path(spec) / "model.safetensors")
+        weights = Path(spec) / "model.safetensors"
+        if not weights.is_file():
+            raise UserError(f"--init {spec}: its model.safetensors is missing; take another checkpoint of the run")
+        sha256 = sha256_file(weights)
         return _taken(spec, {"sha256": sha256, "architecture": f"checkpoint of {_recipe_of(Path(spec))}"})
     return _taken(spec, describe_backbone(spec))
 

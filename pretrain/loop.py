@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from curate import UserError
-from pretrain.distributed import local, no_exchange, whole
+from pretrain.distributed import Job, local, no_exchange, whole
 from pretrain.hardware import on_device
 from pretrain.schedule import set_rates
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from pretrain.batch import Batch
     from pretrain.checkpoint import State
     from pretrain.data import Loader
-    from pretrain.distributed import Job
     from pretrain.journal import Journal
     from pretrain.recipe import Recipe
     from pretrain.stream import Stream
@@ -74,20 +73,11 @@ def train(
         UserError: after three steps in a row whose loss or gradient is not finite, or where too many samples are damaged.
     """
     optim, log = recipe.optim, recipe.log
-    outcomes = Outcomes(delay=_delay(device))
+    outcomes = Outcomes.on(device)
     waiting = time.perf_counter()
     for batch in on_device(loader.batches(state.step, optim.steps), device):
         waited = time.perf_counter() - waiting
-        lr = set_rates(state.optimizer, state.step, optim)
-        # Layers that draw random numbers (dropout, drop path) draw the same ones after a resume.
-        torch.manual_seed(drawing_seed(seed, state.step, job.rank))
-        state.optimizer.zero_grad(set_to_none=True)
-        losses = backward(model, batch, state.step, micro_batch=optim.micro_batch, precision=optim.precision)
-        norms = clip_gradients(state.method.clipped(), optim.clip)
-        outcomes.add(Outcome(state.step, torch.cat([job.mean_(losses), norms]), len(losses), batch.keys, lr))
-        outcomes.update(state.optimizer)
-        state.method.end_step(state.step)
-        state.step += 1
+        lr = take_step(state, batch, recipe, outcomes, model=model, job=job, seed=seed)
 
         # One exchange a step: what any process knows, all know before they go on.
         stop, damaged, waited = job.agree(stop_asked(), len(batch.damaged), waited)
@@ -119,9 +109,35 @@ def train(
     return 0
 
 
-def _delay(device: torch.device) -> int:
-    """Give by how many steps to be late in looking at a step's outcome: on a CPU there is nothing to wait for."""
-    return 0 if device.type == "cpu" else 1
+def take_step(
+    state: State, batch: Batch, recipe: Recipe, outcomes: Outcomes, *, model: nn.Module | None = None, job: Job | None = None, seed: int = 0
+) -> float:
+    """Take one step: from a batch to changed weights. Its outcome is added to `outcomes`.
+
+    Args:
+        state: method, optimiser and step; changed in place.
+        batch: this process's share, on the method's device.
+        recipe: of the run.
+        outcomes: of the steps before.
+        model: gives the loss, as for `train`; None: the method.
+        job: of the processes; None: this one alone.
+        seed: of the run.
+
+    Returns:
+        The schedule's learning rate.
+    """
+    job, optim = job or Job(), recipe.optim
+    lr = set_rates(state.optimizer, state.step, optim)
+    # Layers that draw random numbers (dropout, drop path) draw the same ones after a resume.
+    torch.manual_seed(drawing_seed(seed, state.step, job.rank))
+    state.optimizer.zero_grad(set_to_none=True)
+    losses = backward(model or state.method, batch, state.step, micro_batch=optim.micro_batch, precision=optim.precision)
+    norms = clip_gradients(state.method.clipped(), optim.clip)
+    outcomes.add(Outcome(state.step, torch.cat([job.mean_(losses), norms]), len(losses), batch.keys, lr))
+    outcomes.update(state.optimizer)
+    state.method.end_step(state.step)
+    state.step += 1
+    return lr
 
 
 def drawing_seed(seed: int, step: int, rank: int) -> int:
@@ -245,6 +261,11 @@ class Outcomes:
     failed: list[Outcome] = field(default_factory=list)
     last_norm: float | None = None
     _waiting: deque[Outcome] = field(default_factory=deque)
+
+    @classmethod
+    def on(cls, device: torch.device) -> Outcomes:
+        """Begin: on a CPU there is nothing to wait for, a GPU's outcomes are looked at a step late."""
+        return cls(delay=0 if device.type == "cpu" else 1)
 
     def add(self, outcome: Outcome) -> None:
         """Take note of a step."""

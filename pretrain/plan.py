@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from curate import open_shards
-from pretrain.data import Loader
+from pretrain.checkpoint import State
+from pretrain.hardware import prepare, set_up_gpu
+from pretrain.loop import Outcomes, take_step
 from pretrain.method import build_method
 from pretrain.operations import peak_flops
 from pretrain.recipe import read_recipe
-from pretrain.run import build_optimizer, pick_device, pick_recipe
+from pretrain.run import build_optimizer, name_recipe, pick_device
+from pretrain.source import open_source
 
 if TYPE_CHECKING:
+    from pretrain.data import Loader
     from pretrain.method import Method
     from pretrain.recipe import Recipe
+    from pretrain.stream import Stream
 
 _ACCELERATORS = {"A100": "A100", "H100 / H200": "H100"}  # what a plan calls them -> the name that `peak_flops` knows
 _UTILISATION = 0.35  # share of the peak that such training reaches
@@ -43,8 +48,9 @@ def memory_bytes(method: Method, recipe: Recipe) -> dict[str, float]:
 
 
 def plan(
-    shards: str | Path,
+    shards: str | Path | None = None,
     *,
+    mix: Sequence[str] = (),
     recipe: str | None = None,
     overrides: list[str] | tuple[str, ...] = (),
     samples: int | None = None,
@@ -53,36 +59,41 @@ def plan(
     """Predict what a run will take; a few steps are trained, on copies, and nothing is written.
 
     Args:
-        shards: the shard set's folder.
-        recipe: as for `pretrain.run_pretraining`; likewise the others.
+        shards: the shard set's folder, or addresses of tars to stream.
+        mix: several sets instead, as for `pretrain.run_pretraining`; likewise the others.
+        recipe: name or path; None: one for the hardware.
         overrides: of the recipe.
         samples: length, instead of the recipe's.
         device: on which to measure.
 
     Returns:
-        recipe, images, samples, epochs, steps, parameters, flops_per_image, flops, memory_bytes (state, activations),
-        batch, images_per_s and seconds on this machine (measured), and seconds on one of some accelerators (by formula).
+        recipe, images and epochs (None for a stream), samples, steps, parameters, flops_per_image, flops,
+        memory_bytes (state, activations), batch, images_per_s and seconds on this machine (measured), and seconds on one of some
+        accelerators (by formula).
 
     Raises:
         UserError: for a recipe or shard set that does not fit.
     """
     where = pick_device(device)
-    opened = open_shards(Path(shards))
-    resolved = read_recipe(recipe or pick_recipe(where, len(opened))[0], overrides, samples=samples)
+    source = open_source(shards, mix)
+    resolved = read_recipe(name_recipe(recipe, where, source.images), overrides, samples=samples)
+    set_up_gpu(resolved.engine, where)
     method = build_method(resolved, seed=0).to(where)
     seen = resolved.optim.steps * resolved.optim.batch
     flops, memory = method.flops(), memory_bytes(method, resolved)
     # As large a batch as the recipe's where that is quick: the speed of a processor depends on it.
     most = int(_MEASURED_FLOPS[where.type] / flops)
     measured = max(1, min(resolved.optim.micro_batch or resolved.optim.batch, resolved.optim.batch, most))
-    loader = Loader(opened, method.views(resolved.data), batch=measured, seed=0)
+    loader = source.loader(method.views(resolved.data), batch=measured, seed=0)
+    prepare(method, resolved.engine, where, sharded=False)
     speed = _measured_speed(method, loader, resolved, where)
+    loader.close()
     peaks = {name: peak for name, known in _ACCELERATORS.items() if (peak := peak_flops(known)) is not None}
     return {
         "recipe": resolved.name,
-        "images": len(opened),
+        "images": source.images,
         "samples": seen,
-        "epochs": seen / len(opened),
+        "epochs": None if source.images is None else seen / source.images,
         "steps": resolved.optim.steps,
         "batch": resolved.optim.batch,
         "parameters": int(memory.pop("parameters")),
@@ -99,10 +110,15 @@ def plan(
 def describe(planned: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Put a plan into rows for people: what, how much, and where the number comes from."""
     memory, here = planned["memory_bytes"], planned["here"]
+    counted = [("images", "not known", "a stream is not counted")]
+    if planned["images"] is not None:
+        counted = [
+            ("images", f"{planned['images']:,}", "the shard set's index"),
+            ("epochs", f"{planned['epochs']:,.1f}", "samples seen / images"),
+        ]
     rows = [
-        ("images", f"{planned['images']:,}", "the shard set's index"),
+        *counted,
         ("samples seen", f"{planned['samples']:,}", f"recipe, whole batches of {planned['batch']:,}"),
-        ("epochs", f"{planned['epochs']:,.1f}", "samples / images"),
         ("steps", f"{planned['steps']:,}", "samples / batch"),
         ("parameters", f"{planned['parameters'] / 1e6:,.1f} M", "counted, those that are trained"),
         ("operations an image", f"{planned['flops_per_image'] / 1e9:,.2f} GFLOP", "formula: matrix products, backward twice forward"),
@@ -117,7 +133,7 @@ def describe(planned: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("time here", _span(here["seconds"]), "samples / measured speed"),
     ]
     share = f"formula: {planned['utilisation']:.0%} of the peak in bf16"
-    rows += [(f"time on one {name}", _span(seconds), share) for name, seconds in planned["elsewhere"].items()]
+    rows += [(f"time on one {name}", _gpu_time(seconds), share) for name, seconds in planned["elsewhere"].items()]
     return [*rows, ("cost as recorded", planned["cost_as_recorded"], "the recipe's text")]
 
 
@@ -128,18 +144,19 @@ def _span(seconds: float) -> str:
     return f"{seconds:,.0f} seconds" if seconds >= 1 else "under a second"
 
 
-def _measured_speed(method: Method, loader: Loader, recipe: Recipe, device: torch.device) -> float:
+def _gpu_time(seconds: float) -> str:
+    days = seconds / 86400.0
+    return f"{days:,.1f} GPU-days" if days >= 0.95 else f"{seconds / 3600.0:,.1f} GPU-hours" if seconds >= 180 else _span(seconds)
+
+
+def _measured_speed(method: Method, loader: Loader | Stream, recipe: Recipe, device: torch.device) -> float:
     """Train on one small batch for three seconds, after one step that is not counted; images a second."""
-    optimizer = build_optimizer(method, recipe)
+    state, outcomes = State(method, build_optimizer(method, recipe)), Outcomes.on(device)
     batch = next(iter(loader.batches(0, 1))).to(device)
 
     def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.optim.precision == "bfloat16"):
-            loss = method.loss(batch, 0)
-        loss.backward()
-        optimizer.step()
-        float(loss.detach())  # waits for the device
+        take_step(state, batch, recipe, outcomes)
+        all(outcome.finite for outcome in outcomes.settled(everything=True))  # waits for the device
 
     step()
     steps, started = 0, time.perf_counter()

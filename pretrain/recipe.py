@@ -18,6 +18,7 @@ from curate import UserError, nearest
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+METHODS = ("mae", "dinov2")
 
 
 class _Section(BaseModel):

@@ -26,7 +26,7 @@ from pretrain.journal import Journal, last_logged_loss
 from pretrain.loop import train
 from pretrain.method import Method, build_method
 from pretrain.order import batch_generator, view_generator
-from pretrain.recipe import Recipe, read_recipe
+from pretrain.recipe import METHODS, Recipe, read_recipe
 from pretrain.source import Source, open_source
 from pretrain.stream import Stream
 
@@ -34,24 +34,41 @@ _PICTURED = 6  # images in a reconstruction picture
 _LARGE = 50_000  # images from which a large model is the default on a GPU
 
 
-def pick_recipe(device: torch.device, images: int | None) -> tuple[str, str]:
-    """Choose a recipe for the hardware and the shard set.
+def pick_recipe(device: torch.device, images: int | None, method: str = "mae") -> tuple[str, str]:
+    """Choose a method's recipe for the hardware and the shard set.
 
     Args:
         device: where it will be trained.
         images: in the shard set; a large model has nothing to learn from a few thousand, and its recipe is weeks long. None:
             nobody has counted them, as of a stream, which is taken to be large.
+        method: ``"mae"`` or ``"dinov2"``.
 
     Returns:
         Its name, and the sentence that says why.
     """
+    tiny, large = f"{method}-tiny", f"{method}-vit-base"
     if device.type != "cuda":
-        return "mae-tiny", f"recipe mae-tiny, as there is no GPU ({torch.get_num_threads()} CPU threads); choose another with --recipe"
+        return tiny, f"recipe {tiny}, as there is no GPU ({torch.get_num_threads()} CPU threads); choose another with --recipe"
     if images is not None and images < _LARGE:
-        return "mae-tiny", f"recipe mae-tiny, as there are only {images:,} images; choose another with --recipe"
+        return tiny, f"recipe {tiny}, as there are only {images:,} images; choose another with --recipe"
     name = torch.cuda.get_device_name(device)
     counted = f"there are {images:,} images and" if images is not None else "the images are streamed and there is"
-    return "mae-vit-base", f"recipe mae-vit-base, as {counted} a GPU ({name}); choose another with --recipe"
+    return large, f"recipe {large}, as {counted} a GPU ({name}); choose another with --recipe"
+
+
+def name_recipe(recipe: str | None, device: torch.device, images: int | None) -> str:
+    """Give the recipe that was named, or where there is none, or only a method, the one for the hardware, and say so.
+
+    Args:
+        recipe: name or path of a recipe, ``"mae"`` or ``"dinov2"``, or None.
+        device: as for `pick_recipe`.
+        images: likewise.
+    """
+    if recipe is not None and recipe not in METHODS:
+        return recipe
+    name, reason = pick_recipe(device, images, recipe or "mae")
+    say(reason)
+    return name
 
 
 def pick_device(name: str | None, place: Place | None = None) -> torch.device:
@@ -167,7 +184,7 @@ def run_pretraining(
     Args:
         shards: the shard set's folder, or addresses of tars to stream.
         mix: several sets instead, ``"FOLDER=WEIGHT"`` each.
-        recipe: name or path; None: one for the hardware.
+        recipe: name or path; a method's name alone (``"mae"``, ``"dinov2"``): its recipe for the hardware; None: MAE's.
         out: the run's folder; None: ``runs/<recipe>``.
         overrides: ``"field=value"`` each, as for `read_recipe`.
         seed: of the initial weights, the order, the views and the masks.
@@ -189,10 +206,7 @@ def run_pretraining(
         if seed < 0 or seed >= 2**31:
             raise UserError(f"--seed {seed}: give a number from 0 to 2147483647")
         source = open_source(shards, mix)
-        if recipe is None:
-            recipe, reason = pick_recipe(where, source.images)
-            say(reason)
-        resolved = read_recipe(recipe, overrides, samples=samples)
+        resolved = read_recipe(name_recipe(recipe, where, source.images), overrides, samples=samples)
         folder = Path(out) if out is not None else Path("runs") / resolved.name
         start = describe_start(init) if init is not None else None
         inputs = source.inputs | ({"init": start["sha256"]} if start is not None else {})
@@ -226,13 +240,15 @@ def run_pretraining(
         if sharded:
             shard_parameters(method, block_parts(method), job, where)
         state = State(method, build_optimizer(method, resolved))
+        pictured: list[Batch] = []
+        job.from_first(lambda: pictured.append(_pictured(loader, seed)))
         if job.first:
             folder.mkdir(parents=True, exist_ok=True)
         with _alone_in(folder, job), watch_signals(launched=place.launched) as stop:
             about = job.from_first(lambda: there or _begin(folder, made_by, resolved, source, start, where, job.world))
             if resume(folder / "checkpoints", state, job):
                 say(f"{folder}: goes on after step {state.step:,} of {resolved.optim.steps:,}")
-            return _train(folder, about, state, loader, resolved, job=job, device=where, seed=seed, stop=stop)
+            return _train(folder, about, state, loader, resolved, pictured, job=job, device=where, stop=stop, seed=seed)
 
 
 def _look(folder: Path, made_by: dict[str, Any]) -> dict[str, Any] | None:
@@ -282,6 +298,7 @@ def _train(
     state: State,
     loader: Loader | Stream,
     recipe: Recipe,
+    pictured: list[Batch],
     *,
     job: Job,
     device: torch.device,
@@ -290,7 +307,7 @@ def _train(
 ) -> dict[str, Any]:
     journal = None
     if job.first:
-        sample, flops = _sample(loader, seed).to(device), state.method.flops()
+        sample, flops = pictured[0].to(device), state.method.flops()
         journal = Journal(folder, recipe, step=state.step, sample=sample, flops=flops, device=device, processes=job.world)
 
     def draw() -> None:
@@ -367,10 +384,12 @@ def _finished(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
     return {"status": "finished", "run": str(folder), "step": about["result"]["steps"], **about["result"]}
 
 
-def _sample(loader: Loader | Stream, seed: int) -> Batch:
+def _pictured(loader: Loader | Stream, seed: int) -> Batch:
     """Take the first readable photographs of the shard set, whole but for the sides, for the pictures."""
-    whole = loader.views.whole()
     images = loader.photographs(_PICTURED)
+    if not images:
+        raise UserError(f"{loader.folder}: none of the first photographs looked at can be decoded; {loader.advice}")
+    whole = loader.views.whole()
     batch = whole.allocate(len(images))
     dealt = whole.deal(len(images), batch_generator(seed, 0))
     for place, (i, image) in enumerate(images):

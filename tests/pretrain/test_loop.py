@@ -44,7 +44,7 @@ def multiplied(factor: Callable[[int], float]) -> Callable[..., torch.Tensor]:
 @pytest.fixture(params=[0, 1], ids=["at once", "a step late"])
 def looking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Outcomes looked at as on a CPU, and as on a GPU."""
-    monkeypatch.setattr(loop, "_delay", lambda device: request.param)
+    monkeypatch.setattr(loop.Outcomes, "on", lambda device: loop.Outcomes(delay=request.param))
     return int(request.param)
 
 

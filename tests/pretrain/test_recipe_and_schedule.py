@@ -13,7 +13,7 @@ from pretrain.backbone import build_backbone
 from pretrain.mae import Mae
 from pretrain.operations import layer_flops
 from pretrain.recipe import recipe_names
-from pretrain.run import pick_recipe
+from pretrain.run import name_recipe, pick_recipe
 from pretrain.schedule import learning_rate, parameter_groups
 
 
@@ -112,3 +112,11 @@ def test_without_a_gpu_or_with_few_images_the_small_recipe_is_picked(monkeypatch
     name, reason = pick_recipe(torch.device("cuda"), 904_170)
     assert name == "mae-vit-base"
     assert "904,170 images and a GPU (a card)" in reason
+
+
+def test_a_method_alone_names_its_recipe_for_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+    assert name_recipe("dinov2", torch.device("cpu"), 10**6) == "dinov2-tiny"
+    assert name_recipe("dinov2", torch.device("cuda"), 10**6) == "dinov2-vit-base"
+    assert name_recipe(None, torch.device("cpu"), 441) == "mae-tiny"
+    assert name_recipe("dinov2-vit-large", torch.device("cpu"), 441) == "dinov2-vit-large"

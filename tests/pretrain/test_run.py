@@ -393,8 +393,8 @@ def test_plan_writes_nothing_and_counts_as_the_run_does(
 def test_pictures_show_the_whole_photograph(shards: Path) -> None:
     from pretrain.data import Loader
     from pretrain.recipe import Data
-    from pretrain.run import _sample
+    from pretrain.run import _pictured
 
-    batch = _sample(Loader(open_shards(shards), MaeViews(Data(size=32), patches=16, kept=4), batch=1, seed=0), 0)
+    batch = _pictured(Loader(open_shards(shards), MaeViews(Data(size=32), patches=16, kept=4), batch=1, seed=0), 0)
     assert batch["images"].shape == (6, 3, 32, 32)
     assert int(batch["images"][:, :, 0, 0].max()) < 40  # the black corner of each

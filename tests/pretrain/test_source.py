@@ -11,6 +11,7 @@ from curate import UserError, console, open_shards, read_json
 from curate.command import run
 from pretrain import run_pretraining
 from pretrain.cli import app
+from pretrain.plan import describe, plan
 from pretrain.source import open_source
 
 from .conftest import photograph, write_shards
@@ -50,6 +51,29 @@ def test_a_stream_trains_and_run_json_says_what_is_weaker(shards: Path, tiny: li
     assert about["shards"]["images"] is None
     assert "no exact epochs" in about["shards"]["stream"]["order"]
     assert "approximate" in about["shards"]["stream"]["resume"]
+
+
+def test_a_stream_of_which_nothing_can_be_read_leaves_no_run(tiny: list[str], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none of the last 10 shards could be read"):
+        run_pretraining("pipe:false", recipe="mae-tiny", overrides=tiny, out=tmp_path / "run", workers=1, device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_set_without_a_readable_photograph_leaves_no_run(tiny: list[str], tmp_path: Path) -> None:
+    damaged = write_shards(tmp_path / "damaged", [b"not a photograph"] * 12)
+    with pytest.raises(UserError, match=r"none of the first photographs .* curate verify"):
+        run_pretraining(damaged, recipe="mae-tiny", overrides=tiny, out=tmp_path / "run", workers=1, device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_counts_a_mixture_and_knows_that_a_stream_is_not_counted(shards: Path, other: Path, tiny: list[str]) -> None:
+    mixed = plan(mix=[f"{shards}=0.75", f"{other}=0.25"], recipe="mae-tiny", overrides=tiny, device="cpu")
+    assert mixed["images"] == 42
+    assert mixed["epochs"] == pytest.approx(mixed["samples"] / 42)
+    streamed = plan(f"pipe:cat {shards}/shard-000000.tar", recipe="mae-tiny", overrides=tiny, device="cpu")
+    assert (streamed["images"], streamed["epochs"]) == (None, None)
+    assert streamed["flops"] == mixed["flops"]
+    assert ("images", "not known", "a stream is not counted") in describe(streamed)
 
 
 def test_the_command_line_takes_a_mixture_in_both_spellings(
