@@ -118,6 +118,7 @@ def plan_command(
 
     planned = plan(shards, mix=mix or [], recipe=recipe, overrides=set_ or [], samples=samples, device=device)
     console.table(("what", "estimate", "where it comes from"), describe(planned), title=f"recipe {planned['recipe']}")
+    console.say(f"As recorded with the recipe: {planned['cost_as_recorded']}")
     console.result(planned)
 
 

@@ -121,10 +121,11 @@ def check_backbone(backbone: Any, method: str) -> None:
     """
     if type(backbone) is not VisionTransformer:
         raise UserError(f"model.architecture: {method} needs a timm VisionTransformer, this is a {type(backbone).__name__}")
-    if backbone.num_prefix_tokens != 1 or not backbone.has_class_token:
-        raise UserError(f"model.architecture: {method} needs a class token and no register tokens")
-    if backbone.pos_embed is None or backbone.pos_embed.shape[1] != backbone.patch_embed.num_patches + 1:
-        raise UserError(f"model.architecture: {method} needs absolute position embeddings of the class token and every patch")
+    if not backbone.has_class_token:
+        raise UserError(f"model.architecture: {method} needs a class token")
+    embedded = backbone.patch_embed.num_patches + (0 if backbone.no_embed_class else backbone.num_prefix_tokens)
+    if backbone.pos_embed is None or backbone.pos_embed.shape[1] != embedded:
+        raise UserError(f"model.architecture: {method} needs absolute position embeddings of every patch")
     if any(side % patch for side, patch in zip(backbone.patch_embed.img_size, backbone.patch_embed.patch_size, strict=True)):
         sides = backbone.patch_embed.img_size[0], backbone.patch_embed.patch_size[0]
         raise UserError(f"model.architecture: images of {sides[0]} px are no whole number of patches of {sides[1]} px; change data.size")

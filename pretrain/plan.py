@@ -134,7 +134,7 @@ def describe(planned: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
     share = f"formula: {planned['utilisation']:.0%} of the peak in bf16"
     rows += [(f"time on one {name}", _gpu_time(seconds), share) for name, seconds in planned["elsewhere"].items()]
-    return [*rows, ("cost as recorded", planned["cost_as_recorded"], "the recipe's text")]
+    return rows
 
 
 def _span(seconds: float) -> str:

@@ -7,6 +7,7 @@ dotted name; a field that does not exist stops the command with the nearest name
 from __future__ import annotations
 
 import copy
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -19,6 +20,15 @@ from curate import UserError, nearest
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 METHODS = ("mae", "dinov2")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose numbers are those of YAML 1.2: PyYAML takes 1e-5 for a text, as YAML 1.1 did."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), list("-+.0123456789")
+)
 
 
 class _Section(BaseModel):
@@ -274,7 +284,7 @@ def _load(recipe: str) -> tuple[dict[str, Any], str]:
     else:
         raise UserError(f"recipe '{recipe}' is not known (or give the path of a .yaml file){nearest(recipe, recipe_names())}")
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise UserError(f"{where}: not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
@@ -295,7 +305,7 @@ def _override(values: dict[str, Any], override: str) -> None:
     if not isinstance(here, dict):
         raise UserError(f"--set {override}: {'.'.join(sections)} has no fields of its own")
     try:
-        here[last] = yaml.safe_load(text)
+        here[last] = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         raise UserError(f"--set {override}: the value is not YAML") from None
 

@@ -24,6 +24,7 @@ from pretrain.hardware import through
 from pretrain.method import Method, check_backbone
 from pretrain.operations import layer_flops
 from pretrain.schedule import half_cosine, parameter_groups
+from pretrain.tokens import patch_positions, prefix_tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,7 +83,7 @@ class Dinov2(Method):
     crops of a micro-batch, each on their own.
 
     Args:
-        backbone: a timm VisionTransformer with a class token, absolute position embeddings and no register tokens; it
+        backbone: a timm VisionTransformer with a class token and absolute position embeddings, with or without registers; it
             becomes the student's, with the weights it has, and its copy the teacher's, which is the result.
         settings: of the recipe.
         data: of the recipe, with its section on local crops.
@@ -110,6 +111,7 @@ class Dinov2(Method):
         self.settings, self.local = settings, data.local
         self.steps = optim.steps
         self.backbone = backbone
+        self.prefix: int = backbone.num_prefix_tokens
         self.grid: tuple[int, int] = tuple(backbone.patch_embed.grid_size)
         self.local_grid = (data.local.size // patch[0], data.local.size // patch[1])
         self.mask = MaskToken(backbone.embed_dim)
@@ -150,11 +152,11 @@ class Dinov2(Method):
     # From crops to tokens.
 
     def student_tokens(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Encode crops with the student: float [B, 3, h, w], bool [B, N] or None, to [B, 1 + N, D], class token first."""
+        """Encode crops with the student: float [B, 3, h, w], bool [B, N] or None, to [B, P + N, D]: class token, registers, patches."""
         return self._encode(self.backbone, images, mask, drop=self.settings.drop_path if self.training else 0.0)
 
     def teacher_tokens(self, images: Tensor) -> Tensor:
-        """Encode crops with the teacher, without a gradient: float [B, 3, h, w] to [B, 1 + N, D]."""
+        """Encode crops with the teacher, without a gradient: float [B, 3, h, w] to [B, P + N, D]."""
         with torch.no_grad():
             return self._encode(self.teacher["backbone"], images)
 
@@ -165,9 +167,8 @@ class Dinov2(Method):
         patches = embedding.norm(patches.flatten(2).transpose(1, 2))
         if mask is not None:
             patches = self.mask(patches, mask)
-        positions = resample_abs_pos_embed(backbone.pos_embed, list(grid), list(self.grid), num_prefix_tokens=1)
-        x = torch.cat([backbone.cls_token.expand(len(patches), -1, -1), patches], dim=1)
-        return backbone.norm_pre(x + positions)
+        positions = resample_abs_pos_embed(patch_positions(backbone), list(grid), list(self.grid), num_prefix_tokens=0)
+        return backbone.norm_pre(torch.cat([prefix_tokens(backbone, len(patches)), patches + positions], dim=1))
 
     def _encode(self, backbone: Any, images: Tensor, mask: Tensor | None = None, drop: float = 0.0) -> Tensor:
         x = self._embed(backbone, images, mask)
@@ -194,7 +195,7 @@ class Dinov2(Method):
             teacher_class = tokens[:, 0]
             teacher_logits = self.teacher["dino_head"](teacher_class)
             targets = sinkhorn_knopp(teacher_logits, temperature).unflatten(0, (2, images))
-            patch_targets = sinkhorn_knopp(self.teacher["ibot_head"](tokens[:, 1:].flatten(0, 1)[hidden]), temperature)
+            patch_targets = sinkhorn_knopp(self.teacher["ibot_head"](tokens[:, self.prefix :].flatten(0, 1)[hidden]), temperature)
 
         tokens = self.student_tokens(globals_, masks.reshape(2 * images, -1))
         student_class = tokens[:, 0]
@@ -202,7 +203,7 @@ class Dinov2(Method):
         logits = self.dino_head(classes).unflatten(0, (2 + local, images))
         of_globals, of_locals = dino_loss(logits[:2], logits[2:], targets, settings.student_temperature)
         ibot = ibot_loss(
-            self.ibot_head.embed(tokens[:, 1:].flatten(0, 1)[hidden]),
+            self.ibot_head.embed(tokens[:, self.prefix :].flatten(0, 1)[hidden]),
             self.ibot_head.last_layer.weight(),
             patch_targets,
             masks,
@@ -288,12 +289,12 @@ class Dinov2(Method):
 
         Drop path leaves out its share of the student's layers. The number of hidden patches is the expected one.
         """
-        width, tokens, local_tokens = self.backbone.embed_dim, 1 + math.prod(self.grid), 1 + math.prod(self.local_grid)
+        width, tokens, local_tokens = self.backbone.embed_dim, self.prefix + math.prod(self.grid), self.prefix + math.prod(self.local_grid)
         crops = self.local.crops
         hidden = self._hidden()
 
         def encoder(n: int, share: float) -> float:
-            embedding = 2.0 * (n - 1) * self.backbone.patch_embed.proj.weight.numel()
+            embedding = 2.0 * (n - self.prefix) * self.backbone.patch_embed.proj.weight.numel()
             ratio = self.backbone.blocks[0].mlp.fc1.out_features / width
             return embedding + share * len(self.backbone.blocks) * layer_flops(n, width, mlp_ratio=ratio)
 
@@ -305,7 +306,7 @@ class Dinov2(Method):
 
     def kept_numbers(self) -> float:
         """Give tokens x channels, summed over the student's layers, and the logits at what they take beside those."""
-        tokens = 2 * (1 + math.prod(self.grid)) + self.local.crops * (1 + math.prod(self.local_grid))
+        tokens = 2 * (self.prefix + math.prod(self.grid)) + self.local.crops * (self.prefix + math.prod(self.local_grid))
         layers = (1.0 - self.settings.drop_path) * tokens * self.backbone.embed_dim * len(self.backbone.blocks)
         logits = (4 + self.local.crops) * self.settings.dino_head.prototypes + self._hidden() * self.settings.ibot_head.prototypes
         return layers + _LOGIT_SHARE * logits
@@ -325,7 +326,7 @@ class Dinov2(Method):
         attention = last.attn
         qkv = attention.qkv(last.norm1(x)).unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
         query, key = attention.q_norm(qkv[0]), attention.k_norm(qkv[1])
-        return (query[:, :, :1] * attention.scale @ key.transpose(-2, -1)).float().softmax(dim=-1)[:, :, 0, 1:]
+        return (query[:, :, :1] * attention.scale @ key.transpose(-2, -1)).float().softmax(dim=-1)[:, :, 0, self.prefix :]
 
     def picture(self, batch: Batch) -> NDArray[np.uint8]:
         """Draw one row a photograph: as it is, and where the class token looks: mean of the heads, then some heads."""

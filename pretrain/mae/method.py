@@ -17,6 +17,7 @@ from pretrain.hardware import through
 from pretrain.mae.views import MaeViews
 from pretrain.method import Method, check_backbone
 from pretrain.operations import layer_flops
+from pretrain.tokens import patch_positions, prefix_tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,7 +125,7 @@ class Mae(Method):
     """The method: an encoder that sees the kept patches, a light decoder, and the loss on the removed ones.
 
     Args:
-        backbone: a timm VisionTransformer with a class token, absolute position embeddings and no register tokens.
+        backbone: a timm VisionTransformer with a class token and absolute position embeddings, with or without registers.
             Its weights are initialised anew and its position embeddings replaced by fixed ones.
         settings: of the recipe.
         mean: of the channels, for pixel values in 0 ... 1.
@@ -183,10 +184,12 @@ class Mae(Method):
         nn.init.xavier_uniform_(projection.weight.view(projection.weight.shape[0], -1))  # a convolution that is a linear layer on a patch
         nn.init.zeros_(projection.bias)
         nn.init.normal_(backbone.cls_token, std=0.02)
+        if backbone.reg_token is not None:
+            nn.init.normal_(backbone.reg_token, std=0.02)
         nn.init.normal_(self.mask_token, std=0.02)
         with torch.no_grad():
-            backbone.pos_embed.zero_()  # the class token has no place
-            backbone.pos_embed[0, 1:] = sincos_positions(backbone.embed_dim, self.grid)
+            backbone.pos_embed.zero_()  # the class token and the registers have no place
+            patch_positions(backbone).copy_(sincos_positions(backbone.embed_dim, self.grid))
         backbone.pos_embed.requires_grad_(False)
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -194,21 +197,20 @@ class Mae(Method):
         return images.float().sub_(255.0 * self.mean).div_(255.0 * self.std)
 
     def encode(self, images: Tensor, visible: Tensor) -> Tensor:
-        """Encode the kept patches: float [B, 3, H, W] and int64 [B, K] to [B, 1 + K, D], class token first."""
+        """Encode the kept patches: float [B, 3, H, W] and int64 [B, K] to [B, P + K, D]: class token, registers, patches."""
         backbone = self.backbone
-        tokens = take(backbone.patch_embed(images) + backbone.pos_embed[:, 1:], visible)
-        class_token = (backbone.cls_token + backbone.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
-        x = backbone.norm_pre(torch.cat([class_token, tokens], dim=1))
+        tokens = take(backbone.patch_embed(images) + patch_positions(backbone), visible)
+        x = backbone.norm_pre(torch.cat([prefix_tokens(backbone, len(tokens)), tokens], dim=1))
         return backbone.norm(through(backbone.blocks, x, recompute=backbone.grad_checkpointing))
 
     def decode(self, encoded: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
-        """Predict the removed patches: [B, 1 + K, D] to [B, M, values].
+        """Predict the removed patches: [B, P + K, D] to [B, M, values].
 
         Tokens carry their position in their embedding, so they need not be put back in order: the removed ones
-        simply follow the kept ones. The class token passes through and is dropped.
+        simply follow the kept ones. The class token passes through and is dropped; registers end with the encoder.
         """
         x = self.decoder_embed(encoded)
-        kept = x[:, 1:] + take(self.decoder_positions, visible)
+        kept = x[:, self.backbone.num_prefix_tokens :] + take(self.decoder_positions, visible)
         removed = self.mask_token + take(self.decoder_positions, hidden)
         x = torch.cat([x[:, :1], kept, removed.to(x.dtype)], dim=1)
         x = self.decoder_norm(through(self.decoder_blocks, x, recompute=self.backbone.grad_checkpointing))
@@ -242,15 +244,15 @@ class Mae(Method):
         width, narrow = self.backbone.embed_dim, self.settings.decoder_width
         ratio = self.backbone.blocks[0].mlp.fc1.out_features / width
         forward = 2.0 * self.patches * values * width  # patch embedding, of all patches
-        forward += len(self.backbone.blocks) * layer_flops(1 + self.kept, width, mlp_ratio=ratio)
-        forward += 2 * (1 + self.kept) * width * narrow
+        forward += len(self.backbone.blocks) * layer_flops(self.backbone.num_prefix_tokens + self.kept, width, mlp_ratio=ratio)
+        forward += 2 * (self.backbone.num_prefix_tokens + self.kept) * width * narrow
         forward += self.settings.decoder_depth * layer_flops(1 + self.patches, narrow)
         forward += 2 * (self.patches - self.kept) * narrow * values
         return 3.0 * forward
 
     def kept_numbers(self) -> float:
         """Give tokens x channels, summed over the layers of encoder and decoder."""
-        encoder = (1 + self.kept) * self.backbone.embed_dim * len(self.backbone.blocks)
+        encoder = (self.backbone.num_prefix_tokens + self.kept) * self.backbone.embed_dim * len(self.backbone.blocks)
         return float(encoder + (1 + self.patches) * self.settings.decoder_width * self.settings.decoder_depth)
 
     @torch.no_grad()

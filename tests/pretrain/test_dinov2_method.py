@@ -518,7 +518,8 @@ def test_a_recipe_has_the_sections_of_its_method_and_no_others(recipe: str, over
     ("architecture", "arguments", "data", "words"),
     [
         ("resnet18", {}, {}, "DINOv2 needs a timm VisionTransformer"),
-        ("vit_tiny_patch16_224", {**ARGUMENTS, "reg_tokens": 4}, {}, "no register tokens"),
+        ("vit_tiny_patch16_224", {**ARGUMENTS, "class_token": False, "global_pool": "avg"}, {}, "needs a class token"),
+        ("vit_tiny_patch16_224", {**ARGUMENTS, "pos_embed": "none"}, {}, "needs absolute position embeddings"),
         ("vit_tiny_patch16_224", {**ARGUMENTS, "drop_path_rate": 0.1}, {}, "use dinov2.drop_path instead"),
         ("vit_tiny_patch16_224", ARGUMENTS, {"local": {"size": 20}}, "data.local.size=20: not a whole number of patches of 8 px"),
     ],

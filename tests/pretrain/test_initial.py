@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -83,6 +84,46 @@ def test_a_backbone_that_does_not_fit_is_refused_and_nothing_is_changed(argument
     with pytest.raises(UserError, match=words):
         start_from(str(tmp_path / "a.pth"), method, recipe)
     assert all(torch.equal(tensor, before[name]) for name, tensor in method.state_dict().items())
+
+
+@pytest.mark.parametrize("recipe", ["mae-tiny", "dinov2-tiny"])
+def test_a_model_with_registers_goes_on_by_both_methods(recipe: str, tmp_path: Path) -> None:
+    """RETFound-Green's layout: four registers, no position of the class token's own."""
+    made: Any = released(tmp_path / "green.pth", reg_tokens=4, no_embed_class=True, init_values=1e-5)
+    made.eval()
+    sizes = json.dumps({**ARGUMENTS, "reg_tokens": 4, "no_embed_class": True, "init_values": 1e-5})
+    more = ["mae.decoder_heads=2"] if recipe == "mae-tiny" else ["data.local.size=16"]
+    resolved = read_recipe(
+        recipe, ["model.architecture=vit_base_patch16_224", f"model.arguments={sizes}", "data.size=32", "optim.batch=4", *more]
+    )
+    method: Any = build_method(resolved, seed=0).eval()
+    start_from(str(tmp_path / "green.pth"), method, resolved)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        wanted = made.forward_features(images)
+        if recipe == "mae-tiny":
+            everything = torch.arange(16).expand(2, 16)
+            torch.testing.assert_close(method.encode(images, everything), wanted)
+        else:
+            torch.testing.assert_close(method.teacher_tokens(images), wanted)
+            torch.testing.assert_close(method.attention(images).sum(-1) < 1, torch.ones(2, 1, dtype=torch.bool))
+            assert method.attention(images).shape == (2, 1, 16)
+    views = method.views(resolved.data)
+    batch = views.allocate(4)
+    for place, item in enumerate(views.deal(4, np.random.default_rng(0))):
+        views.fill(batch, place, np.full((40, 40, 3), 40 * place, dtype=np.uint8), np.random.default_rng(place), item)
+    method.train().loss(batch, 0).backward()
+    assert method.backbone.reg_token.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("command", ["start", "inspect"])
+def test_a_checkpoint_that_lost_its_weights_is_one_line(command: str, finished: Path, tiny: list[str], tmp_path: Path) -> None:
+    checkpoint = tmp_path / "step-12"
+    checkpoint.mkdir()
+    (checkpoint / "state.json").write_bytes((finished / "checkpoints" / "step-12" / "state.json").read_bytes())
+    recipe = read_recipe("mae-tiny", tiny)
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        start_from(str(checkpoint), build_method(recipe, seed=0), recipe) if command == "start" else inspect(checkpoint)
 
 
 def test_untrained_weights_are_no_start() -> None:

@@ -181,7 +181,6 @@ def test_perfect_prediction_reconstructs_the_image(monkeypatch: pytest.MonkeyPat
     ("architecture", "arguments", "words"),
     [
         ("resnet18", {}, "VisionTransformer"),
-        ("vit_tiny_patch16_224", {"reg_tokens": 4, "depth": 1}, "register"),
         ("vit_tiny_patch16_224", {"class_token": False, "global_pool": "avg", "depth": 1}, "class token"),
         ("vit_tiny_patch16_224", {"pos_embed": "none", "depth": 1}, "position"),
     ],

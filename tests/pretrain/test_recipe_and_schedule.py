@@ -120,3 +120,8 @@ def test_a_method_alone_names_its_recipe_for_the_hardware(monkeypatch: pytest.Mo
     assert name_recipe("dinov2", torch.device("cuda"), 10**6) == "dinov2-vit-base"
     assert name_recipe(None, torch.device("cpu"), 441) == "mae-tiny"
     assert name_recipe("dinov2-vit-large", torch.device("cpu"), 441) == "dinov2-vit-large"
+
+
+@pytest.mark.parametrize("text", ["1e-5", "1E-5", "1.0e-5", ".1e-4", "+1e-5", "0.00001"])
+def test_numbers_may_be_written_as_in_yaml_1_2_where_no_field_says_what_they_are(text: str) -> None:
+    assert read_recipe("mae-tiny", [f"model.arguments={{init_values: {text}}}"]).model.arguments == {"init_values": 1e-5}
