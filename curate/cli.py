@@ -229,6 +229,12 @@ def sample(
         ),
     ] = "auto",
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="File of patients to leave out, as another hold-out.")] = None,
+    where: Annotated[
+        str,
+        typer.Option(
+            metavar="RULE", help="Draw only images that fit, as \"site == 'North' and age >= 40\"; the hold-out stays everyone's."
+        ),
+    ] = "",
     per_patient: Annotated[int, typer.Option(min=0, help="At most so many images a patient; 0: no limit.")] = 0,
     holdout: Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of patients kept out for evaluation.")] = 0.1,
     quality: Annotated[str, typer.Option(help="Least quality, where measured: good, usable or any.")] = "usable",
@@ -275,7 +281,7 @@ def sample(
         console.say(f"--balance {','.join(columns) or 'none'}, as {identified / 'identify.json'} suggests")
     request = SampleRequest(
         balance=columns, images=how_many(images), target=target, strata=strata, exclude=tuple(exclude or ()),
-        per_patient=per_patient, holdout=holdout, quality=quality, unknown=unknown,
+        where=where, per_patient=per_patient, holdout=holdout, quality=quality, unknown=unknown,
         size=size, crop=crop, modality=modality, jpeg_quality=jpeg_quality,
         shard_images=shard_images, checksum=checksum, embed_metadata=_columns(embed_metadata), bins=tuple(bins or ()),
         name=name, seed=seed,

@@ -1,6 +1,6 @@
 """The plan of a sample: from a cohort to a balanced draw without leaks, gate by gate in a fixed order.
 
-clean -> quality -> near-duplicates -> hold-out -> cap a patient -> draw. Each gate's counts are kept, per subgroup,
+clean -> quality -> near-duplicates -> hold-out -> rule -> cap a patient -> draw. Each gate's counts are kept, per subgroup,
 because a gate that costs one group more than the others is itself a finding. Rows are numbers here and groups are codes:
 ten million rows fit into a few gigabytes.
 """
@@ -21,6 +21,7 @@ from curate.errors import UserError, nearest
 from curate.groups import DEFAULT_ATTRIBUTES, group_codes, parse_bins
 from curate.near_duplicates import LINKED, SAME
 from curate.request import ACCEPTED, SampleRequest
+from curate.rules import fitting
 from curate.strata import Draw, allocate
 
 # What a plan reads of a cohort, besides the columns that it is balanced by and shown by.
@@ -99,6 +100,12 @@ def make_plan(cohort: Cohort, request: SampleRequest, measurements: pd.DataFrame
     held_out = np.flatnonzero(alive & held)
     alive &= ~held
     log.note("holdout", f"Patients not held out (share held out {request.holdout:g})", alive)
+    rule = request.rule()
+    if rule:
+        alive &= fitting(rule, table, "--where").to_numpy()
+        if not alive.any():
+            raise UserError(f"--where {request.where.strip()}: of the images that passed the gates before it none fits")
+        log.note("where", f"Images where {request.where.strip()}", alive)
     rows = np.flatnonzero(alive)
     identity = identity[rows]
     if request.per_patient:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from curate.errors import UserError
+from curate.rules import Comparison, parse_rule
 from curate.tars import CHECKSUMS
 
 # Least quality asked for -> the grades that pass; none: no gate.
@@ -25,6 +26,8 @@ class SampleRequest:
         strata: with several columns, whether their "joint" groups are the strata or each column's own shares are met ("marginal");
             "auto": joint where every combination has 20 images or more.
         exclude: files with a column patient_id (as another sample's ``private/holdout.parquet``) whose patients stay out.
+        where: rule that drawn images fit, as ``site == North and age >= 40`` (`curate.rules`); none: all may be drawn. The
+            hold-out is that of the whole cohort, so that sets drawn by other rules leave the same patients to test on.
         unknown: "exclude" or "include" images whose group is unknown.
         size: pixels along the shorter side; 0 keeps each photograph's own.
         jpeg_quality: of photographs that are encoded anew.
@@ -46,6 +49,7 @@ class SampleRequest:
     target: str = "uniform"
     strata: str = "auto"
     exclude: tuple[str, ...] = ()
+    where: str = ""
     unknown: str = "exclude"
     size: int = 256
     jpeg_quality: int = 92
@@ -72,6 +76,7 @@ class SampleRequest:
             raise UserError(f"--strata {self.strata}: expected auto, joint or marginal")
         if self.checksum not in CHECKSUMS:
             raise UserError(f"--checksum {self.checksum}: expected members or md5")
+        self.rule()
         if self.crop:
             from curate.crop import check_modality
 
@@ -82,3 +87,16 @@ class SampleRequest:
             raise UserError(f"--balance {','.join(self.balance)}: names a column twice")
         if self.target != "uniform" and not self.balance:
             raise UserError(f"--target {self.target}: a target needs groups; name their columns with --balance")
+
+    def rule(self) -> tuple[Comparison, ...]:
+        """Read `where`; empty where it is.
+
+        Raises:
+            UserError: where it is no rule.
+        """
+        if not self.where.strip():
+            return ()
+        try:
+            return parse_rule(self.where)
+        except ValueError as error:
+            raise UserError(f"--where: {error}") from None

@@ -49,7 +49,8 @@ def sample_cohort(
     request.check()
     if picture is not None and picture.suffix.lower() != ".svg":
         raise UserError(f"--picture {picture}: expected a file name that ends in .svg")
-    cohort = read_cohort(cohort_folder, columns=(*NEEDED, *DEFAULT_ATTRIBUTES, *request.balance, *request.embed_metadata))
+    columns = [comparison.column for comparison in request.rule()]
+    cohort = read_cohort(cohort_folder, columns=(*NEEDED, *DEFAULT_ATTRIBUTES, *request.balance, *request.embed_metadata, *columns))
     # Where the modality doesn't grade quality there is nothing to gate by.
     measurements = cohort.measurements(("image_id", "quality")) if request.quality != "any" else None
     if measurements is not None and "quality" not in measurements.columns:

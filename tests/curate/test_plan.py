@@ -111,6 +111,37 @@ def test_whoever_was_held_out_stays_so_when_the_cohort_links_them_to_others(made
     assert before < after
 
 
+def test_a_rule_limits_the_draw_and_leaves_the_hold_out_to_everyone(made: Callable[..., Cohort]) -> None:
+    table = archive(300)
+    table["site"] = np.where(table["patient_id"].str[-1].astype(int) < 4, "North", "South")
+    cohort = made(table)
+    everyone = make_plan(cohort, REQUEST, None)
+    north = make_plan(cohort, replace(REQUEST, where="site == 'North' and age >= 40"), None)
+    assert set(north.drawn["site"]) == {"North"}
+    assert north.drawn["age"].min() >= 40
+    assert sorted(north.held_out["image_id"]) == sorted(everyone.held_out["image_id"])
+    gates = [gate["gate"] for gate in north.gates]
+    assert gates.index("where") == gates.index("holdout") + 1
+    assert "where" not in [gate["gate"] for gate in everyone.gates]
+    fits = (table["site"] == "North") & (table["age"] >= 40) & ~table["patient_id"].isin(everyone.held_out["patient_id"])
+    assert north.gates[gates.index("where")]["images"] == fits.sum()
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("sote == North", r"--where: the cohort has no column 'sote'"),
+        ("site is North", r"--where: 'site is North' is not COLUMN OP VALUE"),
+        ("age > young", r"--where: 'young' is text but column 'age' holds numbers"),
+        ("age > 200", r"--where age > 200: of the images that passed the gates before it none fits"),
+    ],
+)
+def test_a_rule_that_cannot_be_followed_is_one_line(where: str, words: str, made: Callable[..., Cohort]) -> None:
+    cohort = made(archive(40))
+    with pytest.raises(UserError, match=words):
+        make_plan(cohort, replace(REQUEST, where=where), None)
+
+
 def test_whoever_shares_a_photograph_with_an_excluded_patient_stays_out(made: Callable[..., Cohort], tmp_path: Path) -> None:
     table = archive(50, 1)
     (tmp_path / "out.csv").write_text("patient_id\np00003\n")
