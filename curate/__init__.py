@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from curate.allocation import link
     from curate.artefacts import (
         begin,
         discard,
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     from curate.groups import DEFAULT_ATTRIBUTES, DEFAULT_BINS, UNKNOWN, bin_labels, group_of, group_order, parse_bins
     from curate.parts import run_parts, slices, worker_count
     from curate.photographs import to_eight_bits
+    from curate.rules import Comparison, fitting, is_rule, parse_rule
     from curate.shards import ShardSet, open_shards
 
 _HOME = {
+    "allocation": ("link",),
     "artefacts": (
         "begin", "discard", "finish", "partial_of", "provenance", "read_json", "same_or_refuse", "sha256_file",
         "sweep", "tool_version", "write_array", "write_json", "write_parquet", "writing",
@@ -44,6 +47,7 @@ _HOME = {
     "groups": ("DEFAULT_ATTRIBUTES", "DEFAULT_BINS", "UNKNOWN", "bin_labels", "group_of", "group_order", "parse_bins"),
     "parts": ("run_parts", "slices", "worker_count"),
     "photographs": ("to_eight_bits",),
+    "rules": ("Comparison", "fitting", "is_rule", "parse_rule"),
     "shards": ("ShardSet", "open_shards"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

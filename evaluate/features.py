@@ -233,7 +233,7 @@ def _extract_part(
             raise
 
     try:
-        with _repeatable(), torch.inference_mode(), _mapped(read, paths, threads if where.type == "cuda" else 1) as images:
+        with repeatable(), torch.inference_mode(), _mapped(read, paths, threads if where.type == "cuda" else 1) as images:
             for place, image in enumerate(images):
                 if image is None:
                     unreadable.append(place)
@@ -265,7 +265,7 @@ def _mapped(function: Callable[[str], Any], values: Sequence[str], threads: int)
 
 
 @contextmanager
-def _repeatable() -> Iterator[None]:
+def repeatable() -> Iterator[None]:
     """Compute so that the same images give the same bytes: in float32 throughout, by algorithms that add in a fixed order."""
     import torch
 

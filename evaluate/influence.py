@@ -27,10 +27,14 @@ class Influence:
         value: the statistic; NaN where it can't be had.
         terms: (n,) float64; the variance is the sum over patients of the squared sum of their images' terms. NaN
             where fewer than two patients are positive or fewer than two are negative.
+        images: images that the statistic counts (of a proportion: those in its denominator); 0 where nobody asks.
+        patients: patients behind it, the scarcer of positive and negative where it needs both.
     """
 
     value: float
     terms: Floats
+    images: int = 0
+    patients: int = 0
 
     def standard_error(self, patients: NDArray[np.int64] | None = None) -> float:
         """Give the standard error of the value.
@@ -72,8 +76,9 @@ def auroc(scores: Floats, positive: NDArray[np.bool_], patients: NDArray[np.int6
     negatives_below, positives_below = _counts_below(np.asarray(scores, dtype=np.float64), positive)
     placement = np.where(positive, negatives_below / q, 1.0 - positives_below / m)
     value = float(negatives_below[positive].sum()) / (float(m) * float(q))
-    terms = (placement - value) * np.where(positive, _inflation(positive, patients) / m, _inflation(~positive, patients) / q)
-    return Influence(value, terms)
+    sides = (count_patients(positive, patients), count_patients(~positive, patients))
+    terms = (placement - value) * np.where(positive, inflation(sides[0]) / m, inflation(sides[1]) / q)
+    return Influence(value, terms, len(positive), min(sides))
 
 
 def _counts_below(scores: Floats, positive: NDArray[np.bool_]) -> tuple[Floats, Floats]:
@@ -91,19 +96,53 @@ def _counts_below(scores: Floats, positive: NDArray[np.bool_]) -> tuple[Floats, 
     return negatives_below, positives_below
 
 
-def _inflation(side: NDArray[np.bool_], patients: NDArray[np.int64] | None) -> float:
-    groups = int(np.count_nonzero(side)) if patients is None else len(np.unique(patients[side]))
+def count_patients(side: NDArray[np.bool_], patients: NDArray[np.int64] | None) -> int:
+    """Count the patients with an image on one side; None: every image is a patient of its own."""
+    return int(np.count_nonzero(side if patients is None else np.bincount(patients[side])))
+
+
+def inflation(groups: int) -> float:
+    """Give the square root of G / (G - 1) for G patients, by which terms are multiplied; NaN below two."""
     return math.sqrt(groups / (groups - 1)) if groups > 1 else math.nan
+
+
+def effective_patients(terms: Floats) -> float:
+    """Give the number of patients whose equal, normal terms would tell their variance as well as these do.
+
+    A few patients with large terms (the rare positives, the rare misses) say less about the variance than their number
+    does. By Satterthwaite's argument it is 3 (sum of squares)^2 / (sum of fourth powers), at most those that contribute.
+
+    Args:
+        terms: (patients,) influence terms.
+
+    Returns:
+        The number; one less are the degrees of freedom. 0 where all terms are 0.
+
+    References:
+        Satterthwaite 1946, Biometrics Bull 2:110; Carter, Schnepel, Steigerwald 2017, Rev Econ Stat 99:698.
+
+    Example:
+        >>> effective_patients(np.array([1.0, -1, 1, -1])), round(effective_patients(np.array([9.0, -9] + [1.0] * 98)), 1)
+        (4.0, 15.3)
+    """
+    squares = terms * terms
+    fourth = float(squares @ squares)
+    return min(3 * float(squares.sum()) ** 2 / fourth, float(np.count_nonzero(terms))) if fourth > 0 else 0.0
 
 
 def mean_influence(parts: Sequence[Influence]) -> Influence:
     """Average statistics of the same images: over classes (macro) or over seeds."""
-    return Influence(float(np.mean([p.value for p in parts])), np.mean([p.terms for p in parts], axis=0))
+    return Influence(
+        float(np.mean([p.value for p in parts])),
+        np.mean([p.terms for p in parts], axis=0),
+        min(p.images for p in parts),
+        min(p.patients for p in parts),
+    )
 
 
 def difference(a: Influence, b: Influence) -> Influence:
     """Subtract: `b` minus `a`, both of the same images in the same order."""
-    return Influence(b.value - a.value, b.terms - a.terms)
+    return Influence(b.value - a.value, b.terms - a.terms, min(a.images, b.images), min(a.patients, b.patients))
 
 
 def interval(
@@ -135,7 +174,7 @@ def interval(
 
     if not (0 < value < 1 and error > 0 and patients > 1):
         return math.nan, math.nan
-    half = _quantile(patients - 1, level) * error
+    half = t_quantile(patients - 1, level) * error
     if scale == "identity":
         return max(0.0, value - half), min(1.0, value + half)
     half /= value * (1 - value)
@@ -161,12 +200,13 @@ def difference_interval(value: float, error: float, *, freedom: float = math.inf
         return math.nan, math.nan, math.nan
     if error == 0:
         return 0.0, 0.0, 1.0
-    half = _quantile(freedom, level) * error
+    half = t_quantile(freedom, level) * error
     ratio = -abs(value) / error
     return value - half, value + half, float(2 * (ndtr(ratio) if math.isinf(freedom) else stdtr(freedom, ratio)))
 
 
-def _quantile(freedom: float, level: float) -> float:
+def t_quantile(freedom: float, level: float = 0.95) -> float:
+    """Give the two-sided quantile of Student's t; infinite `freedom` gives the normal one."""
     from scipy.special import ndtri, stdtrit
 
     return float(ndtri(0.5 + level / 2) if math.isinf(freedom) else stdtrit(freedom, 0.5 + level / 2))

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.bootstrap import Draws, bootstrap, bootstrap_error
-from evaluate.influence import auroc, mean_influence
-from evaluate.precision import Floats, rank, weighted_metrics
-from evaluate.predictions import ScoredImages
+from evaluate.bootstrap import bootstrap_error
+from evaluate.influence import effective_patients
 
+Floats = NDArray[np.float64]
 MACRO = "macro"
 FEW = 100  # positives or negatives below which an estimate is flagged
 TOO_FEW = 10  # ... and below which a group is not tested
+
+Line = tuple[str, str]  # a metric and its threshold, "" where it has none
+Key = tuple[str, str, str, str]  # model, metric, threshold, class or MACRO
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,25 @@ class Measured:
     """A metric of one model on one group.
 
     Attributes:
+        metric: which.
         by_seed: (seeds,) the metric with each seed.
-        spread: what its sampling error is computed from, in an order that models share: (patients,) influence terms
-            for ``auroc``, (replicates,) bootstrap replicates for ``auprc``.
+        spread: what its sampling error is computed from, in an order that models share: (patients,) influence terms, or
+            (replicates,) bootstrap replicates.
+        replicated: whether `spread` holds replicates.
+        images: images that it counts; of a proportion, its denominator.
+        patients: patients behind it, on the scarcer side where it needs two: degrees of freedom are one less.
+        classes: names of the classes that it averages.
+        noise: (replicates,) of an ECE, see `calibration.replicate_ece`; None of all others.
     """
 
     metric: str
     by_seed: Floats
     spread: Floats
+    replicated: bool
+    images: int
+    patients: int
+    classes: tuple[str, ...]
+    noise: Floats | None = None
 
     @property
     def value(self) -> float:
@@ -66,12 +78,44 @@ class Measured:
     @property
     def error(self) -> float:
         """The standard error under sampling of patients; NaN where it can't be had."""
-        return spread_error(self.metric, self.spread)
+        return _spread_error(self.spread, self.replicated)
+
+    @property
+    def effective(self) -> float:
+        """Patients that its degrees of freedom stand for, less one: the effective number, except where the scarcer side says it.
+
+        In simulations (``benchmarks/coverage.py``) the patients of the scarcer side serve AUROC and calibration slope best.
+        """
+        if self.replicated or self.metric in ("auroc", "calibration_slope") or self.patients < 2 or not self.error > 0:
+            return float(self.patients)
+        return max(2.0, effective_patients(self.spread))
 
 
-def spread_error(metric: str, spread: Floats) -> float:
-    """Give the standard error that influence terms (``auroc``) or replicates (``auprc``) amount to."""
-    return math.sqrt(float(np.dot(spread, spread))) if metric == "auroc" else bootstrap_error(spread)
+@dataclass(frozen=True)
+class Difference:
+    """The difference of two models in one metric: its value, its standard error and its degrees of freedom."""
+
+    value: float
+    error: float
+    freedom: float
+
+
+def difference_of(a: Measured, b: Measured) -> Difference:
+    """Subtract: `b` minus `a`, the same metric of two models on the same images.
+
+    The degrees of freedom are those of the effective number of patients, and for Brier score, net benefit and calibration
+    slope, as for replicates, of the patients themselves: in simulations with 100 to 2,000 images each keeps the level of
+    the test, the other doesn't.
+    """
+    spread = b.spread - a.spread
+    patients = float(min(a.patients, b.patients))
+    if not a.replicated and a.metric not in ("brier", "net_benefit", "calibration_slope"):
+        patients = effective_patients(spread) if patients > 1 else patients
+    return Difference(b.value - a.value, _spread_error(spread, a.replicated), max(patients - 1, float(min(a.patients, b.patients) > 1)))
+
+
+def _spread_error(spread: Floats, replicated: bool) -> float:
+    return bootstrap_error(spread) if replicated else math.sqrt(float(np.dot(spread, spread)))
 
 
 @dataclass(frozen=True)
@@ -81,109 +125,29 @@ class Panel:
     Attributes:
         attribute, group: which; both ``all`` for everyone.
         sizes: class name or `MACRO` -> counts.
-        dropped: judged classes left out of the macro average, because the group holds none of them, or nothing else.
-        measured: (model, metric, class name or `MACRO`) -> result, for classes that can be judged.
+        dropped: judged classes that the group holds none of, or nothing else, so that they can't be ranked.
+        patients: (patients,) the set's patient codes, in the order of influence terms.
+        lines: (metric, threshold) of what was asked for, in the order in which it is shown.
+        measured: (model, metric, threshold, class name or `MACRO`) -> result, where it can be had.
+        reasons: the same keys -> why it can't, where counts don't say it.
+        cuts: (model, threshold, class name) -> (seeds,) thresholds.
     """
 
     attribute: str
     group: str
     sizes: dict[str, Sizes]
     dropped: tuple[str, ...]
-    measured: dict[tuple[str, str, str], Measured] = field(default_factory=dict)
+    patients: NDArray[np.int64]
+    lines: tuple[Line, ...]
+    measured: dict[Key, Measured] = field(default_factory=dict)
+    reasons: dict[Key, str] = field(default_factory=dict)
+    cuts: Mapping[tuple[str, str, str], Floats] = field(default_factory=dict)
+
+    def sizes_over(self, classes: Sequence[str]) -> Sizes:
+        """Give the smallest counts over some classes; those of the macro average where none is named."""
+        return smallest([self.sizes[name] for name in classes]) if classes else self.sizes[MACRO]
 
 
-def panels(scored: ScoredImages, metrics: Sequence[str], *, replicates: int, seed: int) -> Iterator[Panel]:
-    """Measure everyone, then each group of each attribute in the order in which groups are shown.
-
-    Args:
-        scored: test images with the models' scores.
-        metrics: of ``auroc`` and ``auprc``.
-        replicates: of the bootstrap.
-        seed: of the bootstrap.
-    """
-    everyone = np.ones(len(scored.labels), dtype=bool)
-    yield _panel(scored, "all", "all", everyone, metrics, replicates, seed)
-    for attribute, groups in scored.order.items():
-        for group in groups:
-            yield _panel(scored, attribute, group, scored.groups[attribute] == group, metrics, replicates, seed)
-
-
-def _panel(
-    scored: ScoredImages, attribute: str, group: str, mask: NDArray[np.bool_], metrics: Sequence[str], replicates: int, seed: int
-) -> Panel:
-    labels = scored.labels[mask]
-    _, patients = np.unique(scored.patients[mask], return_inverse=True)
-    patients = patients.astype(np.int64)
-    sizes = {scored.classes[k]: _sizes(labels == k, patients) for k in scored.judged}
-    present = [k for k in scored.judged if min(sizes[scored.classes[k]].n_pos, sizes[scored.classes[k]].n_neg) > 0]
-    averaged = [sizes[scored.classes[k]] for k in present] or list(sizes.values())
-    sizes[MACRO] = Sizes(*(min(getattr(s, name) for s in averaged) for name in Sizes.__dataclass_fields__))
-    dropped = tuple(scored.classes[k] for k in scored.judged if k not in present)
-    panel = Panel(attribute, group, sizes, dropped)
-    if not present:
-        return panel
-    kept = {model: scores[:, mask] for model, scores in scored.scores.items()}
-    if "auroc" in metrics:
-        for model, scores in kept.items():
-            _add_auroc(panel, model, scores, labels, patients, present, scored.classes)
-    if "auprc" in metrics:
-        # Named by who is in the group: two names for the same people give the same interval.
-        members = hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
-        draws = Draws(int(patients.max()) + 1, replicates, seed, f"{scored.task}:{members}")
-        _add_auprc(panel, kept, labels, patients, present, scored.classes, draws)
-    return panel
-
-
-def _sizes(positive: NDArray[np.bool_], patients: NDArray[np.int64]) -> Sizes:
-    return Sizes(
-        n=len(positive),
-        n_pos=int(positive.sum()),
-        n_neg=int((~positive).sum()),
-        n_patients=len(np.unique(patients)),
-        n_pos_patients=len(np.unique(patients[positive])),
-        n_neg_patients=len(np.unique(patients[~positive])),
-    )
-
-
-def _add_auroc(
-    panel: Panel,
-    model: str,
-    scores: Floats,
-    labels: NDArray[np.int64],
-    patients: NDArray[np.int64],
-    present: Sequence[int],
-    classes: Sequence[str],
-) -> None:
-    everything = [[auroc(scores[s, :, k], labels == k, patients) for s in range(len(scores))] for k in present]
-    for k, by_seed in zip(present, everything, strict=True):
-        terms = mean_influence(by_seed).terms
-        values = np.array([influence.value for influence in by_seed])
-        panel.measured[model, "auroc", classes[k]] = Measured("auroc", values, np.bincount(patients, weights=terms).astype(np.float64))
-    _add_macro(panel, model, "auroc", [classes[k] for k in present])
-
-
-def _add_auprc(
-    panel: Panel,
-    scores: dict[str, Floats],
-    labels: NDArray[np.int64],
-    patients: NDArray[np.int64],
-    present: Sequence[int],
-    classes: Sequence[str],
-    draws: Draws,
-) -> None:
-    cells = [(model, k, s) for model in scores for k in present for s in range(len(scores[model]))]
-    rankings = [rank(scores[model][s, :, k], labels == k, patients) for model, k, s in cells]
-    once = np.ones((1, draws.patients), dtype=np.int32)
-    values = np.array([weighted_metrics(ranking, once)[1][0] for ranking in rankings])
-    replicates = bootstrap(rankings, draws)[1]
-    for model in scores:
-        for k in present:
-            rows = [row for row, cell in enumerate(cells) if cell[:2] == (model, k)]
-            panel.measured[model, "auprc", classes[k]] = Measured("auprc", values[rows], replicates[rows].mean(axis=0))
-        _add_macro(panel, model, "auprc", [classes[k] for k in present])
-
-
-def _add_macro(panel: Panel, model: str, metric: str, names: Sequence[str]) -> None:
-    parts = [panel.measured[model, metric, name] for name in names]
-    by_seed = np.mean([part.by_seed for part in parts], axis=0)
-    panel.measured[model, metric, MACRO] = Measured(metric, by_seed, np.mean([part.spread for part in parts], axis=0))
+def smallest(sizes: Sequence[Sizes]) -> Sizes:
+    """Give the smallest of each count."""
+    return Sizes(*(min(getattr(s, name) for s in sizes) for name in Sizes.__dataclass_fields__))

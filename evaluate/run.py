@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from curate import Cohort, PartDone, UserError, begin, finish, provenance, read_cohort, read_json, run_parts, write_parquet
+from curate import Cohort, UserError, begin, finish, provenance, read_cohort, read_json, sha256_file, write_parquet
+from evaluate.adaptations import Adaptation, choose_adaptations
+from evaluate.cells import Work, predict
 from evaluate.embed import reuse_embedding
 from evaluate.features import (
     NAME,
@@ -21,18 +18,13 @@ from evaluate.features import (
     Loader,
     Model,
     describe_features_model,
-    extract_features,
     load_features_model,
 )
 from evaluate.labelled import LabelledImages, label_images, plan_task
+from evaluate.labels import with_classes
 from evaluate.overlap import check_pretraining
-from evaluate.predictions import columns_of
-from evaluate.probe import ADAPTATION, Settings, fit_probe
 from evaluate.results import arrange, write_results
 from evaluate.task import HoldoutSplit, Task
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Sets = Mapping[str, LabelledImages]
 
@@ -44,14 +36,17 @@ def evaluate_models(
     cohort: Path,
     shards: Path,
     out: Path,
+    adapt: Sequence[str] | None = None,
+    changes: Sequence[str] | None = None,
     seeds: int = 5,
     seed: int = 0,
     replicates: int = 1000,
+    keep_models: bool = False,
     workers: int = 0,
     loader: Loader = load_features_model,
     describe: Describer = describe_features_model,
 ) -> Path:
-    """Probe every model on every task and write the evaluation folder.
+    """Adapt every model to every task in every way and write the evaluation folder.
 
     Args:
         models: name -> run folder, checkpoint file, ``timm:NAME`` or ``random:NAME``.
@@ -59,9 +54,12 @@ def evaluate_models(
         cohort: the cohort folder.
         shards: the shard set whose held-out patients are tested on, where a task says so.
         out: the evaluation folder.
-        seeds: heads for each model and task; they are seeded ``seed``, ``seed + 1``, ...
+        adapt: adaptations by name, or ``all``; None: ``probe-cached``.
+        changes: of their settings, as ``finetune.epochs=5``.
+        seeds: heads for each model, task and adaptation; they are seeded ``seed``, ``seed + 1``, ...
         seed: of the division of patients, the heads and the bootstrap.
         replicates: of the bootstrap.
+        keep_models: whether the weights of models trained on photographs are kept, under ``models/``.
         workers: processes; never changes the result.
         loader: gives a backbone and its description for a source.
         describe: gives the description alone.
@@ -72,36 +70,81 @@ def evaluate_models(
     Raises:
         UserError: where a task doesn't fit the cohort, a patient would be in two splits or in a pre-training set, or
             `out` holds something else.
+        PartDone: in a task of an array job, when its share is done.
     """
+    adaptations = choose_adaptations(adapt, changes, seeds=seeds, seed=seed)
     people = read_cohort(cohort)
     _distinct([task.name for task in tasks], "task")
+    tasks = [with_classes(task, people.table, f"{people.folder}/cohort.parquet") for task in tasks]
     sets = {task.name: label_images(task, people, seed=seed, shards=shards) for task in tasks}
     plans = [plan_task(task, people, sets[task.name]) for task in tasks]
     backbones = [Model(name, source, describe(source)) for name, source in models.items()]
-    notes = [*_patient_notes(people), *_overlap_notes(backbones, people, sets, shards)]
+    notes = [
+        *_patient_notes(people),
+        *(note for labelled in sets.values() for note in labelled.notes),
+        *_overlap_notes(backbones, people, sets, shards),
+        *_seed_notes(adaptations, seeds),
+    ]
     specification = {
         "tasks": [task.model_dump() for task in tasks],
         "models": {model.name: model.source for model in backbones},
-        "adaptation": {"name": ADAPTATION, "seeds": seeds, **asdict(Settings())},
+        "adaptations": {adaptation.name: adaptation.specification() for adaptation in adaptations},
+        "keep_models": keep_models,
         "bootstrap": {"replicates": replicates},
     }
     made_by = provenance(specification, _inputs(people, backbones, tasks, shards), seed)
     partial = begin(out, "evaluation.json", made_by)
     if partial is None:
         return out
-    predictions = _predictions(partial, people, backbones, tasks, sets, range(seed, seed + seeds), workers, loader)
+    predictions, chosen = predict(_work(partial, people, tasks, sets, backbones, adaptations, workers, loader, keep_models))
     about = {
         "made_by": made_by,
         "models": [model.described() for model in backbones],
-        "adaptation": Settings().described(seeds),
+        "adaptations": {adaptation.name: adaptation.described() for adaptation in adaptations},
         "features": {"view": VIEW, "pooling": POOLING},
-        "chosen": _chosen(partial, backbones, tasks),
+        "chosen": chosen,
         "notes": notes,
     }
     write_results(partial, arrange(predictions, plans, heads=True), about, replicates=replicates, seed=seed)
-    shutil.rmtree(partial / "cells")
+    for name in ("cells", "photographs"):
+        shutil.rmtree(partial / name, ignore_errors=True)
     finish(out)
     return out
+
+
+def _work(
+    partial: Path,
+    people: Cohort,
+    tasks: Sequence[Task],
+    sets: Sets,
+    models: Sequence[Model],
+    adaptations: Sequence[Adaptation],
+    workers: int,
+    loader: Loader,
+    keep_models: bool,
+) -> Work:
+    """Gather the images of all tasks, and features that ``evaluate embed`` has made of them."""
+    wanted = sorted(set().union(*(labelled.rows["image_id"] for labelled in sets.values())))
+    images = people.table.set_index("image_id").loc[wanted]
+    work = Work(
+        folder=partial,
+        tasks=tasks,
+        sets=sets,
+        models=models,
+        adaptations=adaptations,
+        image_ids=wanted,
+        paths=[people.images / path for path in images["path"]],
+        workers=workers,
+        loader=loader,
+        keep_models=keep_models,
+    )
+    if work.on_features():
+        folder = partial / "features"
+        folder.mkdir(exist_ok=True)
+        write_parquet(folder / "images.parquet", images.reset_index()[["image_id", "sha256"]])
+        for model in models:
+            reuse_embedding(people, model, wanted, folder / f"{model.name}.npy")
+    return work
 
 
 def finished_runs(folder: Path = Path("runs")) -> dict[str, str]:
@@ -149,6 +192,11 @@ def _patient_notes(cohort: Cohort) -> list[str]:
     return [f"{unknown} images have no patient and count as patients of their own"] if unknown else []
 
 
+def _seed_notes(adaptations: Sequence[Adaptation], seeds: int) -> list[str]:
+    once = [adaptation.name for adaptation in adaptations if len(adaptation.seeds) < seeds]
+    return [f"{' and '.join(once)}: no chance in it, so one head and no variation over seeds"] if once else []
+
+
 def _overlap_notes(models: Sequence[Model], cohort: Cohort, sets: Sets, shards: Path) -> list[str]:
     notes = []
     tests = {name: labelled.of("test") for name, labelled in sets.items()}
@@ -161,108 +209,9 @@ def _overlap_notes(models: Sequence[Model], cohort: Cohort, sets: Sets, shards: 
 
 
 def _inputs(cohort: Cohort, models: Sequence[Model], tasks: Sequence[Task], shards: Path) -> dict[str, str]:
-    from curate import sha256_file
-
     inputs = {"cohort": cohort.digest, **{f"model {model.name}": str(model.info["sha256"]) for model in models}}
+    if (cohort.folder / "duplicates.parquet").exists():
+        inputs["duplicates"] = sha256_file(cohort.folder / "duplicates.parquet")
     if any(isinstance(task.split, HoldoutSplit) for task in tasks):
         inputs["holdout"] = sha256_file(shards / "private" / "holdout.parquet")
     return inputs
-
-
-def _predictions(
-    partial: Path,
-    cohort: Cohort,
-    models: Sequence[Model],
-    tasks: Sequence[Task],
-    sets: Sets,
-    seeds: Sequence[int],
-    workers: int,
-    loader: Loader,
-) -> pd.DataFrame:
-    """Extract features, train a probe for each model and task, and put their predictions together."""
-    import pandas as pd
-
-    wanted = sorted(set().union(*(labelled.rows["image_id"] for labelled in sets.values())))
-    images = cohort.table.set_index("image_id").loc[wanted]
-    folder, cells = partial / "features", partial / "cells"
-    folder.mkdir(exist_ok=True)
-    cells.mkdir(exist_ok=True)
-    write_parquet(folder / "images.parquet", images.reset_index()[["image_id", "sha256"]])
-    paths = [cohort.images / path for path in images["path"]]
-    share_done = None
-    for model in models:
-        reuse_embedding(cohort, model, wanted, folder / f"{model.name}.npy")
-        try:
-            extract_features(model, paths, folder, workers=workers, loader=loader)
-        except PartDone as done:  # a task of an array job has a share of every model's images
-            share_done = done
-    if share_done:
-        raise share_done
-    parts = []
-    for task in tasks:
-        rows = sets[task.name].rows
-        work = pd.DataFrame({"at": np.searchsorted(wanted, rows["image_id"]), "label": rows["label"], "split": rows["split"]})
-        write_parquet(cells / f"{task.name}.parquet", work)
-        for model in models:
-            name = _cell_name(task, model)
-            arguments = (
-                folder / f"{model.name}.npy",
-                cells / f"{task.name}.parquet",
-                cells / f"{name}.npy",
-                len(task.classes),
-                list(seeds),
-                task.name,
-            )
-            parts.append((name, len(seeds), arguments))
-    run_parts(_probe_cell, parts, markers=cells, workers=workers, label="probes", unit="heads")
-    frames = [_cell_frame(task, model, sets[task.name], cells, seeds) for task in tasks for model in models]
-    return pd.concat(frames, ignore_index=True)
-
-
-def _cell_name(task: Task, model: Model) -> str:
-    return f"{hashlib.sha256(task.name.encode()).hexdigest()[:8]}-{task.name}-{model.name}"
-
-
-def _probe_cell(features: Path, work: Path, result: Path, classes: int, seeds: list[int], task: str) -> dict[str, Any]:
-    import pandas as pd
-
-    from curate import write_array
-
-    rows = pd.read_parquet(work)
-    split = rows["split"].to_numpy()
-    try:
-        probe = fit_probe(
-            np.load(features, mmap_mode="r")[rows["at"].to_numpy()],
-            rows["label"].to_numpy(dtype=np.int64),
-            split == "train",
-            split == "val",
-            classes=classes,
-            seeds=seeds,
-        )
-    except ValueError as error:
-        raise UserError(f"task {task}: {error}") from None
-    write_array(result, probe.probabilities)
-    return {"rates": probe.rates, "validation_auroc": probe.validation}
-
-
-def _cell_frame(task: Task, model: Model, labelled: LabelledImages, cells: Path, seeds: Sequence[int]) -> pd.DataFrame:
-    import pandas as pd
-
-    kept = (labelled.rows["split"] != "train").to_numpy()
-    probabilities = np.load(cells / f"{_cell_name(task, model)}.npy")
-    base = labelled.rows[kept].assign(task=task.name, model=model.name, adaptation=ADAPTATION)
-    frames = []
-    for s, seed in enumerate(seeds):
-        scores = pd.DataFrame(probabilities[s][kept], columns=columns_of(list(task.classes)), index=base.index)
-        frames.append(pd.concat([base.assign(seed=seed), scores], axis=1))
-    return pd.concat(frames, ignore_index=True)
-
-
-def _chosen(partial: Path, models: Sequence[Model], tasks: Sequence[Task]) -> list[dict[str, Any]]:
-    """List the learning rate that each seed chose, and the validation AUROC that chose it."""
-    cells = partial / "cells"
-    return [
-        {"task": task.name, "model": model.name, **read_json(cells / f"{_cell_name(task, model)}.done", "a finished cell")}
-        for task in tasks
-        for model in models
-    ]

@@ -4,35 +4,65 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from curate import (
-    DEFAULT_ATTRIBUTES,
-    DEFAULT_BINS,
+    Cohort,
     UserError,
     begin,
     finish,
-    group_of,
-    group_order,
     nearest,
-    parse_bins,
     provenance,
+    read_cohort,
     sha256_file,
 )
+from evaluate.given import (
+    LABELS,
+    Scores,
+    chosen_scores,
+    class_columns,
+    parse_map,
+    read_labels,
+    read_predictions,
+    read_scores,
+    read_seeds,
+    read_splits,
+    read_truths,
+    refuse_repeats,
+    rows_concerned,
+    truth_columns,
+)
 from evaluate.labelled import describe_split
-from evaluate.predictions import LEADING, columns_of
+from evaluate.people import group_columns, with_cohort
+from evaluate.predictions import AND, columns_of, label_columns_of
 from evaluate.results import TaskPlan, arrange, write_results
 from evaluate.split import SPLITS, refuse_shared_patients
-from evaluate.task import METRICS, split_names
+from evaluate.task import DEFAULT_NET_BENEFIT_AT, DEFAULT_THRESHOLDS, METRICS, split_groups, split_names
+from evaluate.thresholds import given_threshold
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SUM_TOLERANCE = 1e-3
 ADAPTATION = "as given"
+
+
+@dataclass(frozen=True)
+class Given:
+    """Predictions of one task from a file, checked.
+
+    Attributes:
+        predictions: in the columns of ``predictions.parquet``, any order.
+        plan: what to estimate.
+        notes: what a reader must know.
+    """
+
+    predictions: pd.DataFrame
+    plan: TaskPlan
+    notes: list[str]
 
 
 def score_file(
@@ -40,31 +70,49 @@ def score_file(
     *,
     score: str | None = None,
     scores: str | None = None,
+    logits: str | None = None,
+    labels: str | None = None,
     classes: str | None = None,
+    mapping: Sequence[str] | None = None,
     task: str | None = None,
     out: Path = Path("evaluation"),
+    cohort: Path | None = None,
     by: str | None = None,
     bins: list[str] | None = None,
+    metrics: str | None = None,
+    thresholds: str | None = None,
+    net_benefit_at: str | None = None,
     seed: int = 0,
     replicates: int = 1000,
+    resampled: bool = False,
 ) -> Path:
     """Write an evaluation folder from predictions in a file.
 
-    The file has one row an image (for each model and seed, where there are several) with ``label`` and scores;
-    ``image_id``, ``patient_id``, ``model``, ``seed``, ``split``, ``adaptation`` and ``task`` are used where present. Of several splits
-    only ``test`` is estimated.
+    The file has one row an image (for each model and seed, where there are several) with ``label`` and scores, or for a task of several
+    labels ``label_0``, ``label_1``, ...; ``image_id``, ``patient_id``, ``model``, ``seed``, ``split``, ``adaptation`` and ``task`` are used
+    where present. Of several splits only ``test`` is estimated; thresholds are fixed on ``val``.
 
     Args:
-        file: CSV or Parquet.
+        file: CSV, TSV or Parquet.
         score: column with the score of two classes; any finite number, higher is more likely class 1.
-        scores: prefix of the columns with probabilities, one a class: ``p_0``, ``p_1``, ... or ``p_mild``, ...
+        scores: what the names of the columns with probabilities begin with, one a class: ``p_0``, ``p_1``, ... or ``p_mild``, ...
+        logits: likewise of columns with logits, or one column with the logit of class 1.
+        labels: what the names of the columns with the truth of several labels begin with (default: ``label_``).
         classes: class names in order, comma between; labels may be these names or 0, 1, ...
+        mapping: ``FIELD=COLUMN`` texts for columns that are called otherwise in the file.
         task: which of the file's tasks, or the name to give the only one (default: the file's name).
         out: the evaluation folder.
-        by: subgroup columns; default: age, sex and ethnicity, as far as the file has them.
+        cohort: a cohort folder: patients and subgroups are taken from it where the file hasn't them, and images that are not
+            in it are refused.
+        by: subgroup columns, ``*`` between those that are crossed; default: age, sex and ethnicity, as far as they are there.
         bins: ``COLUMN=EDGE,EDGE`` texts for numeric subgroup columns.
+        metrics: names, comma between; default: all.
+        thresholds: ``youden``, ``specificity=X``, ``sensitivity=X`` or numbers, comma between; default: Youden's and
+            the one at a specificity of 0.9, where there are validation rows.
+        net_benefit_at: threshold probabilities, comma between.
         seed: of the bootstrap.
         replicates: of the bootstrap.
+        resampled: whether AUROC and AUPRC are bootstrapped too, in place of their influence functions.
 
     Returns:
         `out`.
@@ -72,71 +120,111 @@ def score_file(
     Raises:
         UserError: in one line with the first rows concerned.
     """
-    if (score is None) == (scores is None):
-        raise UserError("give either --score COLUMN (two classes) or --scores PREFIX (one column a class, as p_)")
-    table = read_predictions(file, score)
-    name, table = _one_task(file, table, task)
-    names, columns = _class_columns(file, table, score, scores, classes)
-    labels = _labels(file, table, names)
-    values, probabilities = _scores(file, table, columns, score)
-    notes = ["this tool did not make the predictions: how the models were trained and chosen is not known here"]
-    if not probabilities:
-        notes.append(f"'{score}' is not a probability: p_1 holds it as given")
-    if "patient_id" not in table.columns:
-        notes.append(
-            "patients are unknown: each image counts as a patient, and intervals are too narrow where patients have several images"
-        )
-    groups, order = _groups(file, table, by, bins)
-    predictions = _assemble(file, table, name, labels, values, groups, notes)
-    plan = _plan(name, names, order, predictions, probabilities)
-    arranged = arrange(predictions, [plan], heads=False)  # before anything is written: it may refuse
-    models = [{"name": m, "path": None, "architecture": None, "sha256": None, "shards": None} for m in predictions["model"].unique()]
+    wanted = chosen_scores(score, scores, logits)
+    people = read_cohort(cohort) if cohort is not None else None
+    given = read_given(
+        file,
+        wanted,
+        labels=labels,
+        classes=classes,
+        mapping=parse_map(mapping),
+        task=task,
+        people=people,
+        by=by,
+        bins=bins,
+        metrics=metrics,
+        thresholds=thresholds,
+        net_benefit_at=net_benefit_at,
+    )
+    arranged = arrange(given.predictions, [given.plan], heads=False)  # before anything is written: it may refuse
     specification = {
-        "score": score,
-        "scores": scores,
-        "classes": names,
-        "task": name,
-        "by": list(order),
+        "scores": {"kind": wanted.kind, "columns": wanted.name},
+        "labels": labels,
+        "map": parse_map(mapping),
+        "classes": list(given.plan.classes),
+        "task": given.plan.name,
+        "by": list(given.plan.order),
         "bins": bins or [],
-        "bootstrap": {"replicates": replicates},
+        "metrics": list(given.plan.metrics),
+        "thresholds": list(given.plan.thresholds),
+        "net_benefit_at": list(given.plan.net_benefit_at),
+        "bootstrap": {"replicates": replicates, "resampled": resampled},
     }
-    made_by = provenance(specification, {"predictions": sha256_file(file)}, seed)
+    inputs = {"predictions": sha256_file(file), **({"cohort": people.digest} if people is not None else {})}
+    made_by = provenance(specification, inputs, seed)
     partial = begin(out, "evaluation.json", made_by)
     if partial is not None:
-        about = {"made_by": made_by, "models": models, "adaptation": {"name": ADAPTATION}, "notes": notes}
-        write_results(partial, arranged, about, replicates=replicates, seed=seed)
+        about = {
+            "made_by": made_by,
+            "models": described_models(list(given.predictions["model"].unique())),
+            "adaptation": {"name": ADAPTATION},
+            "notes": given.notes,
+        }
+        write_results(partial, arranged, about, replicates=replicates, seed=seed, resampled=resampled)
         finish(out)
     return out
 
 
-def read_predictions(file: Path, score: str | None = None) -> pd.DataFrame:
-    """Read predictions; ids stay text, rows are numbered from 1 after the header.
+def described_models(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Say of models whose predictions were given what is known of them: their names."""
+    return [{"name": name, "path": None, "architecture": None, "sha256": None, "shards": None} for name in names]
+
+
+def read_given(
+    file: Path,
+    scores: Scores,
+    *,
+    labels: str | None = None,
+    classes: str | None = None,
+    mapping: Mapping[str, str] | None = None,
+    task: str | None = None,
+    people: Cohort | None = None,
+    by: str | None = None,
+    bins: list[str] | None = None,
+    metrics: str | None = None,
+    thresholds: str | None = None,
+    net_benefit_at: str | None = None,
+    model: str = "model",
+) -> Given:
+    """Read predictions of one task and check everything that can be checked before anything is computed.
+
+    Args:
+        file: CSV, TSV or Parquet.
+        scores: which columns hold scores.
+        people: the cohort that the images are from.
+        model: the model's name where the file has no column ``model``.
+        labels, classes, mapping, task, by, bins, metrics, thresholds, net_benefit_at: see `score_file`.
 
     Raises:
-        UserError: where it can't be read, is empty or has no column ``label``.
+        UserError: in one line with the first rows concerned.
     """
-    import pandas as pd
-    import pyarrow as pa
-
-    texts = dict.fromkeys(("image_id", "patient_id", "model", "split", "adaptation", "task"), "string")
-    try:
-        if file.suffix.lower() in (".parquet", ".pq"):
-            table = pd.read_parquet(file)
-            table = table.astype({c: kind for c, kind in texts.items() if c in table.columns})
-        else:
-            table = pd.read_csv(
-                file, sep=None if file.suffix.lower() == ".txt" else "\t" if file.suffix.lower() == ".tsv" else ",", dtype=texts
-            )
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such file") from None
-    except (ValueError, pa.ArrowException, OSError) as error:
-        raise UserError(f"{file}: cannot be read ({' '.join(str(error).split())})") from None
-    if not len(table):
-        raise UserError(f"{file}: holds no predictions")
-    for column in ("label", *([score] if score else [])):
-        if column not in table.columns:
-            raise UserError(f"{file}: no column '{column}'{nearest(column, map(str, table.columns))}")
-    return table
+    table = read_predictions(file, mapping)
+    name, table = _one_task(file, table, task)
+    notes = ["this tool did not make the predictions: how the models were trained and chosen is not known here"]
+    subgroups, crossed = split_groups(by) if by is not None else (None, [])
+    if people is not None:
+        table = with_cohort(str(file), table, people, subgroups)
+        notes.append(f"patients and subgroups are those of the cohort '{people.name}', as far as the file has none")
+    truths = truth_columns(file, table, labels)
+    names, columns, truths = class_columns(file, table, scores, classes, truths, labels or LABELS)
+    values, probabilities = read_scores(file, table, columns, scores, multilabel=truths is not None)
+    if truths is None:
+        truth: dict[str, Any] = {"label": read_labels(file, table, names)}
+    else:
+        read = read_truths(file, table, truths)
+        truth = {"label": None, **{c: read[:, k] for k, c in enumerate(label_columns_of(names))}}
+    if not probabilities:
+        notes.append(f"'{scores.name}' is not a probability: p_1 holds it as given")
+    if "patient_id" not in table.columns:
+        notes.append(
+            "patients are unknown: each image counts as a patient, and intervals are too narrow where patients have several images"
+        )
+    groups, order = group_columns(str(file), table, subgroups, crossed, bins)
+    predictions = _assemble(file, table, name, model, truth, values, groups, notes)
+    rules = _thresholds(thresholds, predictions, probabilities, notes)
+    at = _numbers("--net-benefit-at", net_benefit_at) if net_benefit_at is not None else DEFAULT_NET_BENEFIT_AT
+    plan = _plan(name, names, order, predictions, probabilities, truths is not None, read_metrics(metrics), rules, at)
+    return Given(predictions, plan, notes)
 
 
 def _one_task(file: Path, table: pd.DataFrame, task: str | None) -> tuple[str, pd.DataFrame]:
@@ -148,205 +236,136 @@ def _one_task(file: Path, table: pd.DataFrame, task: str | None) -> tuple[str, p
     name = task or there[0]
     if name not in there:
         raise UserError(f"{file}: no task '{name}'{nearest(name, there)}")
-    chosen = table[(table["task"] == name).to_numpy()]
+    chosen = table[(table["task"] == name).to_numpy(dtype=bool, na_value=False)]
     return name, chosen.dropna(axis="columns", how="all")
 
 
-def _class_columns(
-    file: Path, table: pd.DataFrame, score: str | None, scores: str | None, classes: str | None
-) -> tuple[list[str], list[str]]:
-    """Give the class names and the score columns in their order."""
-    named = split_names(classes) if classes else None
-    if score is not None:
-        names, columns = named or ["0", "1"], [score]
-        if len(names) != 2:
-            raise UserError(f"--classes {classes}: --score is for two classes, here are {len(names)}")
-        return names, columns
-    columns = [str(c) for c in table.columns if str(c).startswith(str(scores))]
-    endings = [c[len(str(scores)) :] for c in columns]
-    if len(columns) < 2:
-        raise UserError(
-            f"{file}: --scores {scores}: {len(columns)} columns begin with '{scores}'; at least two are needed (else --score COLUMN)"
-        )
-    if all(e.isdigit() for e in endings):
-        columns = [c for _, c in sorted(zip(map(int, endings), columns, strict=True))]
-        if sorted(map(int, endings)) != list(range(len(columns))):
-            raise UserError(f"{file}: --scores {scores}: expected {scores}0 to {scores}{len(columns) - 1}, found {', '.join(columns)}")
-        names = named or [str(k) for k in range(len(columns))]
-    else:
-        names = named or endings
-        if named and set(named) == set(endings):
-            columns = [f"{scores}{name}" for name in named]
-    if len(names) != len(columns):
-        raise UserError(f"--classes {classes}: {len(names)} names for {len(columns)} columns {', '.join(columns)}")
-    return names, columns
-
-
-def _rows(table: pd.DataFrame, bad: np.ndarray, what: Any) -> str:
-    """Name the first rows concerned, with their values."""
-    at = np.flatnonzero(bad)[:3]
-    ids = table["image_id"].iloc[at].tolist() if "image_id" in table.columns else [None] * len(at)
-    shown = [
-        f"row {table.index[i] + 1}{f' (image {image})' if image is not None else ''}: {what(i)}" for i, image in zip(at, ids, strict=True)
-    ]
-    return "; ".join(shown) + ("; ..." if bad.sum() > len(at) else "")
-
-
-def _labels(file: Path, table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    """Read labels given as class names or as 0, 1, ..."""
-    import pandas as pd
-
-    column = table["label"]
-    if pd.api.types.is_bool_dtype(column):
-        column = column.astype("Int64")
-    if pd.api.types.is_numeric_dtype(column):
-        column = column.map(lambda v: f"{v:g}", na_action="ignore")
-    text = column.astype("string").str.strip()
-    index = {str(k): k for k in range(len(names))}
-    index.update({name: k for k, name in enumerate(names)})
-    labels = text.map(index).astype("Int64")
-    bad = labels.isna().to_numpy()
-    if bad.any():
-        given = text.fillna("nothing").tolist()
-        raise UserError(
-            f"{file}: {int(bad.sum())} labels are none of the classes {', '.join(names)} (or 0 to {len(names) - 1}): "
-            f"{_rows(table, bad, lambda i: repr(given[i]))}"
-        )
-    return labels.to_numpy(dtype=np.int64)
-
-
-def _scores(file: Path, table: pd.DataFrame, columns: Sequence[str], score: str | None) -> tuple[np.ndarray, bool]:
-    """Check scores and give (n, classes) float64, and whether they are probabilities."""
-    import pandas as pd
-
-    for column in columns:
-        if not pd.api.types.is_numeric_dtype(table[column]):
-            text = table[column].astype("string")
-            bad = (pd.to_numeric(table[column], errors="coerce").isna() & text.notna()).to_numpy()
-            raise UserError(f"{file}: column '{column}' is not a number: {_rows(table, bad, list(map(repr, text)).__getitem__)}")
-    values = table[list(columns)].to_numpy(dtype=np.float64, na_value=np.nan)
-    bad = ~np.isfinite(values).all(axis=1)
-    if bad.any():
-        raise UserError(
-            f"{file}: {int(bad.sum())} rows have scores that are missing or infinite: {_rows(table, bad, lambda i: _shown(values[i]))}"
-        )
-    if score is not None:
-        given = values[:, 0]
-        probabilities = bool(given.min() >= 0 and given.max() <= 1)
-        return np.column_stack([1 - given if probabilities else np.full(len(given), np.nan), given]), probabilities
-    bad = (values < 0).any(axis=1) | (np.abs(values.sum(axis=1) - 1) > SUM_TOLERANCE)
-    if bad.any():
-        what = lambda i: f"{_shown(values[i])} add up to {values[i].sum():.4g}"  # noqa: E731
-        raise UserError(f"{file}: {int(bad.sum())} rows are not probabilities that add up to one: {_rows(table, bad, what)}")
-    return values, True
-
-
-def _shown(values: np.ndarray) -> str:
-    return ", ".join("missing" if np.isnan(v) else f"{v:.4g}" for v in values[:6])
-
-
-def _groups(file: Path, table: pd.DataFrame, by: str | None, bins: list[str] | None) -> tuple[dict[str, pd.Series], dict[str, list[str]]]:
-    import pandas as pd
-
-    attributes = split_names(by) if by is not None else [a for a in DEFAULT_ATTRIBUTES if a in table.columns]
-    edges: Mapping[str, Sequence[float]] = parse_bins(bins)
-    groups, order = {}, {}
-    test = _is_test(table)
-    for attribute in attributes:
-        if attribute not in table.columns:
-            raise UserError(f"{file}: --by {attribute}: no column '{attribute}'{nearest(attribute, map(str, table.columns))}")
-        if attribute in LEADING:
-            raise UserError(f"{file}: --by {attribute}: '{attribute}' is a column of the predictions themselves; choose another attribute")
-        # Ages that are groups already, as in predictions.parquet, are taken as they are.
-        named = not bins and attribute in DEFAULT_BINS and not pd.api.types.is_numeric_dtype(table[attribute])
-        mine = {} if named else edges
-        groups[attribute] = group_of(table, attribute, mine)
-        order[attribute] = group_order(table[test], attribute, mine)
-    return groups, order
-
-
-def _is_test(table: pd.DataFrame) -> np.ndarray:
-    return (table["split"] == "test").to_numpy(dtype=bool, na_value=False) if "split" in table.columns else np.ones(len(table), dtype=bool)
-
-
 def _assemble(
-    file: Path, table: pd.DataFrame, task: str, labels: np.ndarray, values: np.ndarray, groups: Mapping[str, pd.Series], notes: list[str]
+    file: Path,
+    table: pd.DataFrame,
+    task: str,
+    model: str,
+    truth: Mapping[str, Any],
+    values: np.ndarray,
+    groups: Mapping[str, pd.Series],
+    notes: list[str],
 ) -> pd.DataFrame:
     """Put everything into the columns of ``predictions.parquet``."""
     import pandas as pd
 
-    if "image_id" not in table.columns and {"model", "seed"} & set(table.columns):
-        raise UserError(f"{file}: several models or seeds need a column image_id that says which rows are the same image")
-    ids = table["image_id"] if "image_id" in table.columns else pd.Series([f"row-{i + 1:09d}" for i in table.index], index=table.index)
+    if "image_id" not in table.columns and {"model", "seed", "adaptation"} & set(table.columns):
+        raise UserError(
+            f"{file}: several models or seeds need a column image_id that says which rows are the same image "
+            "(under another name: --map image_id=COLUMN)"
+        )
+    ids = table["image_id"] if "image_id" in table.columns else _row_names(table)
     bad = ids.isna().to_numpy()
     if bad.any():
-        raise UserError(f"{file}: {int(bad.sum())} rows have no image_id: {_rows(table, bad, lambda i: 'empty')}")
+        raise UserError(f"{file}: {int(bad.sum())} rows have no image_id: {rows_concerned(table, bad, lambda i: 'empty')}")
+    split = read_splits(file, table)
     predictions = pd.DataFrame(
         {
             "task": task,
-            "model": table["model"].fillna("model") if "model" in table.columns else "model",
+            "model": table["model"].fillna(model) if "model" in table.columns else model,
             "adaptation": table["adaptation"].fillna(ADAPTATION) if "adaptation" in table.columns else ADAPTATION,
-            "seed": _seeds(file, table),
-            "split": _splits(file, table),
+            "seed": read_seeds(file, table),
+            "split": split,
             "image_id": ids,
             "patient_id": table["patient_id"] if "patient_id" in table.columns else None,
-            "label": labels,
+            **truth,
+            **{column: values[:, k] for k, column in enumerate(columns_of(["" for _ in range(values.shape[1])]))},
         },
         index=table.index,
     )
-    for column, k in zip(columns_of(range(values.shape[1])), range(values.shape[1]), strict=True):  # type: ignore[arg-type]
-        predictions[column] = values[:, k]
-    twice = predictions.duplicated(["model", "adaptation", "seed", "image_id"]).to_numpy()
-    if twice.any():
-        what = lambda i: f"model {predictions['model'].iloc[i]}, seed {predictions['seed'].iloc[i]} again"  # noqa: E731
-        raise UserError(f"{file}: {int(twice.sum())} rows repeat an image for one model and seed: {_rows(table, twice, what)}")
-    if missing := int(predictions["patient_id"].isna().sum()) if "patient_id" in table.columns else 0:
-        notes.append(f"{missing} rows have no patient and count as patients of their own")
+    refuse_repeats(file, table, predictions)
+    if "patient_id" in table.columns:
+        known = table["patient_id"].notna().to_numpy()
+        if "split" in table.columns:
+            once = known & ~predictions.duplicated(["image_id", "split"]).to_numpy()
+            refuse_shared_patients(str(file), table.loc[once, "patient_id"], split[once])
+        if missing := int((~known).sum()):
+            notes.append(f"{missing} rows have no patient and count as patients of their own")
     return predictions.assign(**groups)
 
 
-def _splits(file: Path, table: pd.DataFrame) -> Any:
-    if "split" not in table.columns:
-        return "test"
-    split = table["split"]
-    other = ~split.isin(SPLITS).to_numpy()
-    if other.any():
-        shown = _rows(table, other, lambda i: repr(split.iloc[i]))
-        raise UserError(f"{file}: {int(other.sum())} rows have another split than train, val, test: {shown}")
-    if not (split == "test").any():
-        raise UserError(f"{file}: no row has the split 'test'")
-    if "patient_id" in table.columns:
-        known = table["patient_id"].notna()
-        refuse_shared_patients(str(file), table.loc[known, "patient_id"], split[known])
-    return split
-
-
-def _seeds(file: Path, table: pd.DataFrame) -> Any:
+def _row_names(table: pd.DataFrame) -> pd.Series:
     import pandas as pd
 
-    if "seed" not in table.columns:
-        return 0
-    numbers = pd.to_numeric(table["seed"], errors="coerce")
-    bad = (numbers.isna() | (numbers % 1 != 0)).to_numpy()
-    if bad.any():
-        raise UserError(f"{file}: {int(bad.sum())} seeds are not whole numbers: {_rows(table, bad, lambda i: repr(table['seed'].iloc[i]))}")
-    return numbers.astype("int64")
+    numbers = (table.index.to_numpy() + 1).astype("U9")
+    return pd.Series(np.char.add("row-", np.char.zfill(numbers, 9)), index=table.index, dtype="string")
 
 
-def _plan(name: str, classes: Sequence[str], order: dict[str, list[str]], predictions: pd.DataFrame, probabilities: bool) -> TaskPlan:
+def _thresholds(text: str | None, predictions: pd.DataFrame, probabilities: bool, notes: list[str]) -> tuple[str, ...]:
+    """Say at which thresholds to estimate: those that need a validation split only where there is one."""
+    validated = bool((predictions["split"] == "val").any())
+    if text is None:
+        if not validated:
+            notes.append("no validation rows (split val): thresholds are not fixed on anything; give probabilities with --thresholds 0.5")
+            return ()
+        return DEFAULT_THRESHOLDS
+    rules = []
+    for rule in split_names(text):
+        try:
+            given = given_threshold(rule)
+        except UserError as error:
+            raise UserError(f"--thresholds {text}: {error}") from None
+        if given is None and not validated:
+            raise UserError(
+                f"--thresholds {text}: '{rule}' is fixed on validation rows and the file has none (split val); give a probability, as 0.5"
+            )
+        if given is not None and not probabilities:
+            raise UserError(f"--thresholds {text}: '{rule}' is a probability and the scores are none; give youden or specificity=X")
+        rules.append(rule if given is None else f"{given:g}")
+    return tuple(dict.fromkeys(rules))
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(dict.fromkeys(float(part) for part in text.split(",")))
+    except ValueError:
+        numbers = (-1.0,)
+    if not all(0 < number < 1 for number in numbers):
+        raise UserError(f"{option} {text}: expected probabilities between 0 and 1, comma between, as 0.05,0.1")
+    return numbers
+
+
+def read_metrics(text: str | None) -> tuple[str, ...]:
+    named = split_names(text) if text is not None else list(METRICS)
+    for name in named:
+        if name not in METRICS:
+            raise UserError(f"--metrics {text}: '{name}' is not a metric{nearest(name, METRICS)}")
+    return tuple(name for name in METRICS if name in named)
+
+
+def _plan(
+    name: str,
+    classes: Sequence[str],
+    order: dict[str, list[str]],
+    predictions: pd.DataFrame,
+    probabilities: bool,
+    multilabel: bool,
+    metrics: tuple[str, ...],
+    thresholds: tuple[str, ...],
+    net_benefit_at: tuple[float, ...],
+) -> TaskPlan:
     images = predictions.drop_duplicates("image_id")
     counts = {split: describe_split(rows, classes) for split in SPLITS if len(rows := images[images["split"] == split])}
+    kind = "multilabel" if multilabel else "classification"
     about = {
         "name": name,
         "title": name,
+        "kind": kind,
         "label": "label",
         "classes": list(classes),
         "split": {"column": "split"} if len(counts) > 1 else {"test": "all rows"},
-        "subgroups": list(order),
+        "subgroups": [attribute for attribute in order if AND not in attribute],
+        "intersections": [attribute.split(AND) for attribute in order if AND in attribute],
         "groups": order,
-        "metrics": list(METRICS),
+        "metrics": list(metrics),
+        "thresholds": list(thresholds),
+        "net_benefit_at": list(net_benefit_at),
         "probabilities": probabilities,
         "counts": counts,
         "left_out": {},
     }
-    return TaskPlan(name, tuple(classes), order, METRICS, about)
+    return TaskPlan(name, tuple(classes), order, metrics, about, kind=kind, thresholds=thresholds, net_benefit_at=net_benefit_at)

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from curate import UserError, nearest
+from curate import UserError, link, nearest
 from evaluate.task import ColumnSplit, FractionSplit, HoldoutSplit, Task
 
 if TYPE_CHECKING:
@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val", "test")
 
 
-def split_images(task: Task, table: pd.DataFrame, label: str, *, seed: int, shards: Path) -> pd.Series:
-    """Put each labelled image into a split, whole patients at a time.
+def split_images(task: Task, table: pd.DataFrame, label: str, *, seed: int, shards: Path, unit: pd.Series | None = None) -> pd.Series:
+    """Put each labelled image into a split, whole patients at a time, and with them whoever is linked to them.
 
     Args:
         task: the task; its ``split`` says how.
         table: labelled images: the cohort's columns and `label`. An image without a patient is a patient of its own.
-        label: the column of class indices.
+        label: the column of integers that are divided evenly, as class indices.
         seed: of the division by fractions.
         shards: shard set whose held-out patients are the test set, for ``test: holdout``.
+        unit: who stays together with each image's patient, from `linked_patients`; None: nobody. A given split column
+            is followed all the same.
 
     Returns:
         ``train``, ``val``, ``test``, or null where a split column is empty; the index is the table's.
@@ -32,13 +34,14 @@ def split_images(task: Task, table: pd.DataFrame, label: str, *, seed: int, shar
         UserError: where a patient would be in two splits, or a split stays empty.
     """
     who = patient_names(table)
+    unit = who if unit is None else unit
     if isinstance(task.split, ColumnSplit):
         split = _from_column(task, table, task.split.column)
     elif isinstance(task.split, FractionSplit):
         rule = task.split
-        split = who.map(_by_fractions(who, table[label], {"train": rule.train, "val": rule.val, "test": rule.test}, seed))
+        split = unit.map(_by_fractions(unit, table[label], {"train": rule.train, "val": rule.val, "test": rule.test}, seed))
     else:
-        split = _with_holdout(task, table, label, who, task.split, seed, shards)
+        split = _with_holdout(task, table, label, who, unit, task.split, seed, shards)
     refuse_shared_patients(f"task {task.name}", who, split)
     for name in SPLITS:
         if not (split == name).any():
@@ -49,6 +52,29 @@ def split_images(task: Task, table: pd.DataFrame, label: str, *, seed: int, shar
 def patient_names(table: pd.DataFrame) -> pd.Series:
     """Name each image's patient; an image without one is a patient of its own."""
     return ("patient " + table["patient_id"].astype("string")).fillna("image " + table["image_id"].astype("string"))
+
+
+def linked_patients(who: pd.Series, image_id: pd.Series, pairs: pd.DataFrame) -> pd.Series:
+    """Join patients who share a photograph, directly or through others: the two may be one person under two ids.
+
+    Args:
+        who: (n,) each image's patient.
+        image_id: (n,) the images.
+        pairs: columns image_a and image_b, see `curate.Cohort.duplicates`.
+
+    Returns:
+        The first name, in sorted order, of everyone linked to each image's patient; the index is that of `who`.
+    """
+    import numpy as np
+    import pandas as pd
+
+    codes, names = pd.factorize(who, sort=True)
+    patient = pd.Series(codes, index=image_id.to_numpy(dtype=object))
+    ends = [patient.reindex(pairs[c].to_numpy(dtype=object)).to_numpy(dtype=float) for c in ("image_a", "image_b")]
+    here = ~np.isnan(ends[0]) & ~np.isnan(ends[1])
+    first, second = (e[here].astype(np.int64) for e in ends)
+    least = link(len(names), first, second)
+    return pd.Series(np.asarray(names, dtype=object)[least[codes]], index=who.index)
 
 
 def refuse_shared_patients(where: str, who: pd.Series, split: pd.Series) -> None:
@@ -74,14 +100,17 @@ def _from_column(task: Task, table: pd.DataFrame, column: str) -> pd.Series:
     return text.astype(object).where(text.notna(), None)
 
 
-def _with_holdout(task: Task, table: pd.DataFrame, label: str, who: pd.Series, rule: HoldoutSplit, seed: int, shards: Path) -> pd.Series:
-    held_out = who.isin(set(patient_names(read_holdout(shards))))
-    if not held_out.any():
+def _with_holdout(
+    task: Task, table: pd.DataFrame, label: str, who: pd.Series, unit: pd.Series, rule: HoldoutSplit, seed: int, shards: Path
+) -> pd.Series:
+    known = who.isin(set(patient_names(read_holdout(shards))))
+    if not known.any():
         raise UserError(
             f"task {task.name}: none of the patients held out in {shards} has a labelled image in this cohort; is it the same cohort?"
         )
+    held_out = unit.isin(set(unit[known]))
     rest = ~held_out
-    split = who.map(_by_fractions(who[rest], table.loc[rest, label], {"train": 1 - rule.val, "val": rule.val}, seed))
+    split = unit.map(_by_fractions(unit[rest], table.loc[rest, label], {"train": 1 - rule.val, "val": rule.val}, seed))
     return split.where(rest, "test")
 
 
@@ -99,13 +128,13 @@ def read_holdout(shards: Path) -> pd.DataFrame:
     return pd.read_parquet(path, columns=["image_id", "patient_id"])
 
 
-def _by_fractions(who: pd.Series, labels: pd.Series, fractions: dict[str, float], seed: int) -> dict[str, str]:
-    """Divide patients within strata of their highest label, in the order of a hash.
+def _by_fractions(unit: pd.Series, labels: pd.Series, fractions: dict[str, float], seed: int) -> dict[str, str]:
+    """Divide patients, or sets of linked ones, within strata of their highest label, in the order of a hash.
 
     Ranking the hashes (instead of comparing each with a threshold) keeps every stratum's shares exact to one patient,
     and the order of a patient among the others never depends on the table's order.
     """
-    worst = labels.astype("int64").groupby(who).max()
+    worst = labels.astype("int64").groupby(unit).max()
     chosen: dict[str, str] = {}
     for _, stratum in worst.groupby(worst):
         ranked = sorted(stratum.index, key=lambda name: (hashlib.sha256(f"{seed}:{name}".encode()).digest(), name))

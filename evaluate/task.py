@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from curate import DEFAULT_ATTRIBUTES, DEFAULT_BINS, UserError, nearest, parse_bins
+from curate import DEFAULT_ATTRIBUTES, DEFAULT_BINS, UserError, is_rule, nearest, parse_bins
+from evaluate.thresholds import given_threshold
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-METRICS = ("auroc", "auprc")
+METRICS = (
+    "auroc", "auprc", "auprc_adjusted", "brier", "ece", "calibration_slope", "calibration_intercept",
+    "sensitivity", "specificity", "ppv", "npv", "net_benefit",
+)  # fmt: skip
+DEFAULT_THRESHOLDS = ("youden", "specificity=0.9")
+DEFAULT_NET_BENEFIT_AT = (0.05, 0.1, 0.2, 0.3)
+SHIPPED = Path(__file__).parent / "tasks"
 Fraction = Field(gt=0, lt=1)
 
 
@@ -55,22 +59,44 @@ class Task(_Strict):
     Attributes:
         name: a word that names the task in every result.
         title: what it is called for people.
-        label: the column of the cohort that holds the label.
-        classes: class name -> values of that column, in order.
+        kind: ``classification``, one class an image, or ``multilabel``, any number of findings an image.
+        pattern: regular expression searched in each image's path; its named groups are columns for this task alone.
+        label: the column of the cohort that holds the label; empty where classes are given by rules, and for ``multilabel``.
+        classes: class name -> values of that column, in order; or rules (see `curate.parse_rule`), of which the first that fits
+            wins. Empty: the values of the column, sorted. For ``multilabel``: finding -> its column of 0 and 1, or a rule.
         split: how patients are divided.
         subgroups: columns whose groups are reported.
+        intersections: sets of subgroups whose groups are crossed.
         bins: edges by column.
-        metrics: of ``auroc`` and ``auprc``.
+        metrics: of `METRICS`.
+        thresholds: see `evaluate.thresholds.given_threshold`.
+        net_benefit_at: threshold probabilities.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     title: str = ""
-    label: str
-    classes: dict[str, list[str]]
+    kind: Literal["classification", "multilabel"] = "classification"
+    pattern: str = ""
+    label: str = ""
+    classes: dict[str, list[str]] = {}
     split: HoldoutSplit | FractionSplit | ColumnSplit
     subgroups: list[str] = list(DEFAULT_ATTRIBUTES)
+    intersections: list[list[str]] = []
     bins: dict[str, list[float]] = {name: list(edges) for name, edges in DEFAULT_BINS.items()}
-    metrics: list[Literal["auroc", "auprc"]] = ["auroc", "auprc"]
+    metrics: list[str] = list(METRICS)
+    thresholds: list[str] = list(DEFAULT_THRESHOLDS)
+    net_benefit_at: list[float] = list(DEFAULT_NET_BENEFIT_AT)
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            named = re.compile(value).groupindex
+        except re.error as error:
+            raise ValueError(f"not a regular expression ({error})") from None
+        if value and not named:
+            raise ValueError("has no named group, as (?P<split>train|val|test)")
+        return value
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -81,21 +107,6 @@ class Task(_Strict):
             raise ValueError("expected class names with their values, as {none: [0], mild: [1]}, or a list of different values")
         return {name: values if isinstance(values, list) else [values] for name, values in value.items()}
 
-    @field_validator("classes")
-    @classmethod
-    def _distinct(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
-        if len(value) < 2:
-            raise ValueError("at least two classes are needed")
-        seen: dict[str, str] = {}
-        for name, values in value.items():
-            if not values:
-                raise ValueError(f"class '{name}' has no values")
-            for text in values:
-                if text in seen:
-                    raise ValueError(f"value '{text}' is in class '{seen[text]}' and in class '{name}'")
-                seen[text] = name
-        return value
-
     @field_validator("bins")
     @classmethod
     def _rising(cls, value: dict[str, list[float]]) -> dict[str, list[float]]:
@@ -104,10 +115,103 @@ class Task(_Strict):
                 raise ValueError(f"the edges of '{column}' must be rising numbers")
         return {**{name: list(edges) for name, edges in DEFAULT_BINS.items()}, **value}
 
-    @field_validator("metrics", "subgroups")
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if name not in METRICS:
+                raise ValueError(f"'{name}' is not a metric{nearest(name, METRICS)}; known are {', '.join(METRICS)}")
+        if not value:
+            raise ValueError("at least one metric is needed")
+        return [name for name in METRICS if name in value]
+
+    @field_validator("subgroups")
     @classmethod
     def _once(cls, value: list[str]) -> list[str]:
         return list(dict.fromkeys(value))
+
+    @field_validator("intersections")
+    @classmethod
+    def _several(cls, value: list[list[str]]) -> list[list[str]]:
+        for attributes in value:
+            if len(set(attributes)) < 2 or len(set(attributes)) < len(attributes):
+                raise ValueError("each is a list of two or more different subgroups, as [[age, sex]]")
+        return [list(attributes) for attributes in dict.fromkeys(map(tuple, value))]
+
+    @field_validator("thresholds")
+    @classmethod
+    def _thresholds(cls, value: list[str]) -> list[str]:
+        for rule in value:
+            try:
+                given_threshold(rule)
+            except UserError as error:
+                raise ValueError(str(error)) from None
+        return list(dict.fromkeys(value))
+
+    @field_validator("net_benefit_at")
+    @classmethod
+    def _probabilities(cls, value: list[float]) -> list[float]:
+        for number in value:
+            if not 0 < number < 1:
+                raise ValueError(f"{number:g} is not a threshold probability between 0 and 1")
+        return sorted(set(value))
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Task:
+        if self.kind == "multilabel":
+            _check_findings(self.label, self.classes)
+        else:
+            _check_classes(self.label, self.classes)
+        crossed = [attribute for attributes in self.intersections for attribute in attributes]
+        # frozen for everyone else: an intersection's attributes are subgroups as well
+        object.__setattr__(self, "subgroups", list(dict.fromkeys([*self.subgroups, *crossed])))
+        return self
+
+
+def _check_classes(label: str, classes: dict[str, list[str]]) -> None:
+    if not label and not (classes and all(is_rule(text) for values in classes.values() for text in values)):
+        raise ValueError("label is missing: give the column that holds the label, or rules alone, as {event: 'years_to_event <= 3'}")
+    if len(classes) == 1:
+        raise ValueError("classes: at least two classes are needed")
+    seen: dict[str, str] = {}
+    for name, values in classes.items():
+        if not values:
+            raise ValueError(f"classes: class '{name}' has no values")
+        for text in values:
+            if text in seen:
+                raise ValueError(f"classes: value '{text}' is in class '{seen[text]}' and in class '{name}'")
+            seen[text] = name
+
+
+def _check_findings(label: str, classes: dict[str, list[str]]) -> None:
+    if label:
+        raise ValueError("label: a multilabel task has none; name a column for each label under classes")
+    if not classes:
+        raise ValueError("classes: a multilabel task needs them: label name -> column of 0 and 1, or a rule")
+    for name, given in classes.items():
+        if not given or (len(given) > 1 and not all(map(is_rule, given))):
+            raise ValueError(f"classes: label '{name}': expected one column, or rules")
+
+
+def shipped_tasks() -> dict[str, Path]:
+    """Find the task files that come with evenfooting: name -> file."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+
+
+def find_task(given: str | Path) -> Path:
+    """Find the file of ``--task``: a path, or the name of a shipped task where no such file exists.
+
+    Raises:
+        UserError: where there is neither.
+    """
+    path, shipped = Path(given), shipped_tasks()
+    if path.is_file() or path.suffix or path.name != str(given):
+        return path
+    if str(given) not in shipped:
+        raise UserError(
+            f"{given}: no task file here and no shipped task of this name{nearest(str(given), shipped)}; evaluate tasks lists them"
+        )
+    return shipped[str(given)]
 
 
 def read_task(path: Path) -> Task:
@@ -160,69 +264,8 @@ def _first(error: ValidationError, prefix: str) -> str:
         return f"{field} is missing"
     given = detail["input"]
     shown = f" (given: '{given}')" if isinstance(given, str | int | float) else ""
-    return f"{field.rstrip('.')}: {message[0].lower()}{message[1:]}{shown}"
-
-
-def class_indices(task: Task, table: pd.DataFrame, source: str) -> tuple[pd.Series, dict[str, int]]:
-    """Turn the label column into class indices.
-
-    Numbers are compared as numbers (a cohort holds 0 as 0.0 where some labels are missing), text as text.
-
-    Args:
-        task: the task.
-        table: a cohort's table.
-        source: what it is, for messages.
-
-    Returns:
-        Class index of each row as nullable Int64, null where the row is left out, and why rows were left out: value (or
-        ``"no label"``) -> rows.
-
-    Raises:
-        UserError: where there is no such column, a class's value is text beside a numeric column, or fewer than two
-            classes occur.
-    """
-    import pandas as pd
-
-    if task.label not in table.columns:
-        raise UserError(f"task {task.name}: label: {source} has no column '{task.label}'{nearest(task.label, map(str, table.columns))}")
-    column = table[task.label]
-    text = _comparable(column)
-    index_of: dict[str, int] = {}
-    for index, (name, values) in enumerate(task.classes.items()):
-        for value in values:
-            if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-                try:
-                    value = _number_text(float(value))
-                except ValueError:
-                    raise UserError(
-                        f"task {task.name}: classes.{name}: '{value}' is text but column '{task.label}' holds numbers"
-                    ) from None
-            elif pd.api.types.is_bool_dtype(column):
-                value = value.lower()
-            index_of[value] = index
-    labels = text.map(index_of).astype("Int64")
-    left_out = text[labels.isna()].fillna("no label").value_counts()
-    found = labels.dropna().nunique()
-    if found < 2:
-        seen = ", ".join(f"'{v}'" for v in text.dropna().unique()[:8])
-        raise UserError(
-            f"task {task.name}: column '{task.label}' holds {found} of the {len(task.classes)} classes; it has the values {seen or 'none'}"
-        )
-    return labels, {str(value): int(count) for value, count in sorted(left_out.items(), key=lambda item: (-item[1], str(item[0])))}
-
-
-def _comparable(column: pd.Series) -> pd.Series:
-    import pandas as pd
-
-    if pd.api.types.is_bool_dtype(column):
-        return column.astype("string").str.lower()
-    if pd.api.types.is_numeric_dtype(column):
-        return column.map(_number_text, na_action="ignore").astype("string")
-    return column.astype("string").str.strip()
-
-
-def _number_text(value: float) -> str:
-    return str(int(value)) if float(value).is_integer() else repr(float(value))
+    field = field.rstrip(".")
+    return f"{field}: {message[0].lower()}{message[1:]}{shown}" if field else message
 
 
 def with_groups(task: Task, by: str | None, bins: list[str] | None) -> Task:
@@ -230,13 +273,40 @@ def with_groups(task: Task, by: str | None, bins: list[str] | None) -> Task:
 
     Args:
         task: from the file.
-        by: ``COLUMN,COLUMN``, or None to keep the file's.
+        by: ``COLUMN,COLUMN*COLUMN``, or None to keep the file's; a star crosses the groups of columns.
         bins: ``COLUMN=EDGE,EDGE`` texts, or None.
+
+    Raises:
+        UserError: where one of them isn't of that form.
     """
     named = {option.partition("=")[0].strip() for option in bins or ()}
     given = {name: list(edges) for name, edges in parse_bins(bins).items() if name in named}
-    subgroups = split_names(by) if by is not None else task.subgroups
-    return task.model_copy(update={"subgroups": subgroups, "bins": {**task.bins, **given}})
+    changed: dict[str, Any] = {"bins": {**task.bins, **given}}
+    if by is not None:
+        changed["subgroups"], changed["intersections"] = split_groups(by)
+    return task.model_copy(update=changed)
+
+
+def split_groups(text: str) -> tuple[list[str], list[list[str]]]:
+    """Read ``--by age,sex,age*sex``: the subgroups (those that are crossed among them), and the intersections.
+
+    Raises:
+        UserError: where a star stands beside nothing, or crosses a column with itself.
+
+    Example:
+        >>> split_groups("age,age*sex")
+        (['age', 'sex'], [['age', 'sex']])
+    """
+    subgroups: list[str] = []
+    intersections: list[list[str]] = []
+    for item in split_names(text):
+        names = [name.strip() for name in item.split("*")]
+        if not all(names) or len(set(names)) < len(names):
+            raise UserError(f"--by {text}: '{item}': expected different columns with a star between, as age*sex")
+        subgroups += names
+        if len(names) > 1:
+            intersections.append(names)
+    return list(dict.fromkeys(subgroups)), intersections
 
 
 def split_names(text: str) -> list[str]:

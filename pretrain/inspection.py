@@ -45,7 +45,7 @@ def _weights(path: Path) -> dict[str, Any]:
 
     try:
         with safe_open(path, framework="np") as file:
-            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
         raise UserError(f"{path}: missing") from None
     except (SafetensorError, OSError) as error:

@@ -64,7 +64,7 @@ class Events:
         while (path := folder / f"events.out.tfevents.{started:010d}.{number}").exists():
             number += 1
         self._event: Any = Event
-        self._records = RecordWriter(open(path, "xb"))
+        self._records = RecordWriter(open(path, "xb"))  # noqa: SIM115 - closed by `close`
         self._add(step=purge_step, file_version="brain.Event:2")
         self._add(step=purge_step, session_log=SessionLog(status=SessionLog.START))
 
@@ -110,7 +110,7 @@ class Journal:
     ) -> None:
         self.folder, self.recipe, self.sample = folder, recipe, sample
         truncate_log(folder / "log.jsonl", step)
-        self._log = open(folder / "log.jsonl", "a", encoding="utf-8")
+        self._log = open(folder / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115 - closed by `close`
         self._events = Events(folder, purge_step=step + 1)
         peak = device_peak(device)
         self._device, self._flops, self._peak = device, flops, None if peak is None else peak * processes

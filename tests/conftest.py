@@ -8,6 +8,11 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no fault of a property.
+settings.register_profile("evenfooting", deadline=None)
+settings.load_profile("evenfooting")
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -37,7 +37,7 @@ def test_average_precision_is_scikit_learns(data: tuple[NDArray[np.float64], NDA
 def test_weights_are_repeated_rows(data: tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int32]]) -> None:
     scores, positive, weights = data
     again_scores, again = np.repeat(scores, weights), np.repeat(positive, weights)
-    auroc, average = (values[0] for values in weighted_metrics(rank(scores, positive), weights[None]))
+    auroc, average, _ = (values[0] for values in weighted_metrics(rank(scores, positive), weights[None]))
     if not again.any():
         assert math.isnan(average)
     else:
@@ -92,7 +92,7 @@ def test_rankings_share_their_draws() -> None:
     rng = np.random.default_rng(0)
     scores, positive, patients = rng.normal(size=60), rng.random(60) < 0.4, np.repeat(np.arange(30), 2)
     ranking = rank(scores, positive, patients)
-    auroc, average = bootstrap([ranking, rank(2 * scores, positive, patients)], Draws(30, 50, seed=0))
+    auroc, average, _ = bootstrap([ranking, rank(2 * scores, positive, patients)], Draws(30, 50, seed=0))
     np.testing.assert_array_equal(auroc[0], auroc[1])
     np.testing.assert_array_equal(average[0], average[1])
 

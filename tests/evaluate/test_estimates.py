@@ -16,7 +16,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from curate import UserError
 from evaluate.comparisons import PAPER, comparison_rows, comparisons_table, holm
 from evaluate.estimates import estimate_rows, estimates_table
-from evaluate.panel import Sizes, panels
+from evaluate.measuring import panels
+from evaluate.panel import Sizes
 from evaluate.predictions import ScoredImages, patient_codes, scored_images
 
 METRICS = ("auroc", "auprc")
@@ -38,6 +39,8 @@ def make_scored(
         adaptation="probe-cached",
         classes=tuple(f"c{k}" for k in range(classes)),
         labels=truth.astype(np.int64),
+        truth=truth[:, None] == np.arange(classes),
+        known=np.ones((n, classes), dtype=bool),
         patients=np.arange(n, dtype=np.int64) // 2,
         scores=scores,
         groups={"sex": group},
@@ -47,8 +50,8 @@ def make_scored(
 
 def tables(scored: ScoredImages, replicates: int = 100) -> tuple[pd.DataFrame, pd.DataFrame]:
     found = list(panels(scored, METRICS, replicates=replicates, seed=0))
-    estimates = estimates_table([row for p in found for row in estimate_rows(scored, p, METRICS, replicates=replicates)])
-    comparisons = comparisons_table([row for p in found for row in comparison_rows(scored, p, METRICS, replicates=replicates)])
+    estimates = estimates_table([row for p in found for row in estimate_rows(scored, p, replicates=replicates)])
+    comparisons = comparisons_table([row for p in found for row in comparison_rows(scored, p, replicates=replicates)])
     return estimates, comparisons
 
 
@@ -77,7 +80,7 @@ def test_every_row_says_what_it_estimates_and_how() -> None:
     assert set(estimates["estimand"]) == {"the mean of these 5 trained heads, on new patients like those tested"}
     assert set(estimates["method"]) == {
         "DeLong, clustered by patient, logit-t interval",
-        "bootstrap of patients, 100 replicates, logit-t interval",
+        "influence function, clustered by patient, logit-t interval",
     }
     assert set(comparisons.loc[comparisons["method"] == PAPER, "estimand"]) == {
         "new seeds of the adaptation of the same two models, on these same test images"
@@ -126,7 +129,7 @@ def test_a_group_of_one_label_is_shown_without_values() -> None:
     assert row["n"] == 40
     assert row["note"] == "no positives"
     assert comparisons[comparisons["group"] == "x"]["p"].isna().all()
-    assert set(comparisons[comparisons["group"] == "x"]["note"]) == {"only one class in this group"}
+    assert set(comparisons[comparisons["group"] == "x"]["note"]) == {"no value in this group: see estimates.parquet"}
 
 
 def test_an_empty_group_is_a_row() -> None:

@@ -112,21 +112,22 @@ def test_the_description_names_models_adaptation_and_task(finished: Path) -> Non
     about = json.loads((finished / "evaluation.json").read_text())
     assert [m["name"] for m in about["models"]] == ["A", "B"]
     assert about["models"][0]["sha256"] == "1" * 64
-    assert about["adaptation"]["seeds_vary"] == "initial weights and order of the batches, nothing else"
+    assert about["adaptations"]["probe-cached"]["seeds_vary"] == "initial weights and order of the batches, nothing else"
     assert about["tasks"][0]["classes"] == ["none", "mild", "severe"]
     assert about["tasks"][0]["counts"]["train"]["classes"] == {"none": 20, "mild": 20, "severe": 20}
-    assert {cell["model"] for cell in about["chosen"]} == {"A", "B"}
+    assert [(c["model"], c["adaptation"], c["seed"]) for c in about["chosen"]] == [(m, "probe-cached", s) for m in "AB" for s in (0, 1)]
+    assert all(0.5 < c["validation_auroc"] <= 1 and c["rate"] > 0 for c in about["chosen"])
 
 
 def test_the_comparison_has_both_methods_for_each_group(finished: Path) -> None:
     table = pd.read_parquet(finished / "comparisons.parquet")
-    assert (table.groupby(["attribute", "group", "metric"]).size() == 2).all()
+    assert (table.groupby(["attribute", "group", "metric", "threshold"]).size() == 2).all()
     assert set(zip(table["model_a"], table["model_b"], strict=True)) == {("A", "B")}
 
 
 def test_the_same_command_again_does_nothing(finished: Path, cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = digests(finished)
-    monkeypatch.setattr("evaluate.run.extract_features", lambda *a, **k: pytest.fail("features again"))
+    monkeypatch.setattr("evaluate.cells.extract_features", lambda *a, **k: pytest.fail("features again"))
     run(cohort, finished.parent / "dr.yaml", finished, loader=lambda source: pytest.fail("a model was loaded"))
     assert digests(finished) == before
 
@@ -148,7 +149,7 @@ def test_an_array_job_does_the_features_and_a_final_run_gives_the_same_bytes(
     assert digests(out) == digests(finished)
 
 
-@pytest.mark.parametrize("where", ["evaluate.run.run_parts", "evaluate.run.write_results"])
+@pytest.mark.parametrize("where", ["evaluate.cells.run_parts", "evaluate.run.write_results"])
 def test_a_run_that_was_killed_resumes_to_the_same_bytes(
     finished: Path, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -167,7 +168,7 @@ def test_a_run_that_was_killed_resumes_to_the_same_bytes(
 
 
 def test_another_specification_on_the_same_folder_is_refused_with_the_difference(finished: Path, cohort: Path) -> None:
-    with pytest.raises(UserError, match=r"adaptation\.seeds: there 2, asked 3"):
+    with pytest.raises(UserError, match=r"adaptations\.probe-cached\.seeds: there 2, asked 3"):
         run(cohort, finished.parent / "dr.yaml", finished, seeds=3)
 
 
@@ -182,7 +183,7 @@ def test_our_own_predictions_score_to_the_same_estimates(finished: Path, tmp_pat
         replicates=100,
         by="age,sex,ethnicity",
     )
-    keys = ["model", "attribute", "group", "metric", "class"]
+    keys = ["model", "attribute", "group", "metric", "threshold", "class"]
     there = pd.read_parquet(out / "estimates.parquet").set_index(keys)
     here = pd.read_parquet(finished / "estimates.parquet").set_index(keys)
     there = there.reindex(here.index[here["n"] > 0])

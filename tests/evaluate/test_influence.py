@@ -250,7 +250,9 @@ def test_intervals_cover_the_truth_and_the_paired_test_keeps_its_level() -> None
     assert 0.02 <= rejected / studies <= 0.085
 
 
-@pytest.mark.parametrize("module", ["influence", "bootstrap", "precision", "panel", "estimates", "comparisons", "score", "report", "cli"])
+@pytest.mark.parametrize(
+    "module", ["influence", "bootstrap", "precision", "measuring", "estimates", "comparisons", "score", "report", "cli"]
+)
 def test_statistics_load_no_torch(module: str) -> None:
     code = f"import sys, evaluate.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

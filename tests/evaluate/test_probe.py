@@ -12,9 +12,14 @@ from PIL import Image
 
 from curate import UserError
 from evaluate.features import Model, extract_features, normalise, pooled, view
-from evaluate.probe import Settings, fit_probe, standardise, train_heads, validation_auroc
+from evaluate.heads import Truth, validation_auroc
+from evaluate.probe import Settings, fit_probe, standardise, train_heads
 
 SMALL = Settings(rates=(1e-3, 1e-2, 0.1), epochs=20)
+
+
+def three(labels: np.ndarray) -> Truth:
+    return Truth.of_classes(labels, 3)
 
 
 def blobs(n: int = 300, width: int = 8, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -27,17 +32,17 @@ def blobs(n: int = 300, width: int = 8, classes: int = 3, seed: int = 0) -> tupl
 
 def test_the_probe_learns_what_is_linear() -> None:
     features, labels, train, val = blobs()
-    probe = fit_probe(features, labels, train, val, classes=3, seeds=[0, 1], settings=SMALL)
+    probe = fit_probe(features, three(labels), train, val, seeds=[0, 1], settings=SMALL)
     test = ~(train | val)
     for s in range(2):
-        assert validation_auroc(np.log(probe.probabilities[s][test]), labels[test], 3) > 0.9
+        assert validation_auroc(np.log(probe.probabilities[s][test]), three(labels[test])) > 0.9
     np.testing.assert_allclose(probe.probabilities.sum(axis=2), 1, atol=1e-12)
 
 
 def test_seeds_differ_and_a_seed_does_not_depend_on_its_company() -> None:
     features, labels, train, val = blobs()
-    both = fit_probe(features, labels, train, val, classes=3, seeds=[0, 1], settings=SMALL).probabilities
-    alone = fit_probe(features, labels, train, val, classes=3, seeds=[1], settings=SMALL).probabilities
+    both = fit_probe(features, three(labels), train, val, seeds=[0, 1], settings=SMALL).probabilities
+    alone = fit_probe(features, three(labels), train, val, seeds=[1], settings=SMALL).probabilities
     assert not np.array_equal(both[0], both[1])
     np.testing.assert_allclose(both[1], alone[0], atol=1e-4)
 
@@ -48,7 +53,7 @@ def test_the_probe_is_deterministic_for_any_number_of_threads() -> None:
     before = torch.get_num_threads()
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        results.append(fit_probe(features, labels, train, val, classes=3, seeds=[0], settings=SMALL).probabilities)
+        results.append(fit_probe(features, three(labels), train, val, seeds=[0], settings=SMALL).probabilities)
         assert torch.get_num_threads() == threads
     torch.set_num_threads(before)
     np.testing.assert_array_equal(results[0], results[1])
@@ -58,7 +63,7 @@ def test_all_heads_at_once_are_each_head_alone() -> None:
     """The reference: torch's own cross entropy, autograd, SGD and cosine schedule, one learning rate and seed at a time."""
     features, labels, _, _ = blobs(n=50)
     inputs, truth = torch.from_numpy(features), torch.from_numpy(labels)
-    weights, biases = train_heads(inputs, truth, 3, [3, 4], SMALL)
+    weights, biases = train_heads(inputs, three(labels), [3, 4], SMALL)
     for s, seed in enumerate([3, 4]):
         for r, rate in enumerate(SMALL.rates):
             generator = torch.Generator().manual_seed(seed)
@@ -80,28 +85,52 @@ def test_all_heads_at_once_are_each_head_alone() -> None:
             torch.testing.assert_close(biases[s, 3 * r : 3 * r + 3], head.bias.detach(), atol=2e-4, rtol=2e-3)
 
 
+def test_findings_are_learned_each_by_itself_and_unknown_ones_not_at_all() -> None:
+    """The reference: torch's own binary cross entropy, weighted 0 where a finding isn't known."""
+    features, labels, _, _ = blobs(n=64)
+    rng = np.random.default_rng(1)
+    truth = Truth(labels[:, None] >= [1, 2], rng.random((64, 2)) < 0.7, exclusive=False)
+    settings = Settings(rates=(0.05,), epochs=3, batch=64)
+    weights, biases = train_heads(torch.from_numpy(features), truth, [5], settings)
+    head = torch.nn.Linear(8, 2)
+    with torch.no_grad():
+        head.weight.copy_(torch.randn(8, 2, generator=torch.Generator().manual_seed(5)).mul_(0.01).T)
+        head.bias.zero_()
+    optimiser = torch.optim.SGD(head.parameters(), lr=0.05, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=3)
+    values, known = torch.from_numpy(truth.values).float(), torch.from_numpy(truth.known).float()
+    for _ in range(3):
+        optimiser.zero_grad()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(head(torch.from_numpy(features)), values, known, reduction="sum")
+        (loss / 64).backward()
+        optimiser.step()
+        schedule.step()
+    torch.testing.assert_close(weights[0].T, head.weight.detach(), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(biases[0], head.bias.detach(), atol=1e-4, rtol=1e-3)
+
+
 def test_the_rate_with_the_best_validation_auroc_is_chosen() -> None:
     features, labels, train, val = blobs()
     settings = Settings(rates=(1e-9, 0.05), epochs=20)
-    probe = fit_probe(features, labels, train, val, classes=3, seeds=[0], settings=settings)
-    assert probe.rates == [0.05]
-    assert probe.validation[0] == pytest.approx(
-        validation_auroc(np.log(probe.probabilities[0][val]).astype(np.float32), labels[val], 3), abs=1e-3
+    probe = fit_probe(features, three(labels), train, val, seeds=[0], settings=settings)
+    assert probe.chosen[0]["rate"] == 0.05
+    assert probe.chosen[0]["validation_auroc"] == pytest.approx(
+        validation_auroc(np.log(probe.probabilities[0][val]).astype(np.float32), three(labels[val])), abs=1e-3
     )
 
 
 def test_a_head_that_diverges_is_not_chosen() -> None:
     features, labels, train, val = blobs()
-    probe = fit_probe(features, labels, train, val, classes=3, seeds=[0], settings=Settings(rates=(1e-3, 1e38), epochs=5))
-    assert probe.rates == [1e-3]
+    probe = fit_probe(features, three(labels), train, val, seeds=[0], settings=Settings(rates=(1e-3, 1e38), epochs=5))
+    assert probe.chosen[0]["rate"] == 1e-3
     with pytest.raises(ValueError, match="every learning rate diverged"):
-        fit_probe(features * np.float32(np.nan), labels, train, val, classes=3, seeds=[0], settings=SMALL)
+        fit_probe(features * np.float32(np.nan), three(labels), train, val, seeds=[0], settings=SMALL)
 
 
 def test_validation_of_one_class_says_so() -> None:
     features, labels, train, val = blobs()
     with pytest.raises(ValueError, match="all of one class"):
-        fit_probe(features, labels, train, val & (labels == 0), classes=3, seeds=[0], settings=SMALL)
+        fit_probe(features, three(labels), train, val & (labels == 0), seeds=[0], settings=SMALL)
 
 
 def test_features_are_standardised_by_the_training_rows_and_constants_vanish() -> None:
