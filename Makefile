@@ -32,6 +32,9 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/shards.py
 	$(BIN)/python benchmarks/measure.py
 	$(BIN)/python benchmarks/identify.py
+	$(BIN)/python benchmarks/estimates.py
+	$(BIN)/python benchmarks/probes.py
+	$(BIN)/python benchmarks/cards.py
 
 clean:
 	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from cards.composition import MOST_ROWS, attribute_label, inline_label
-from cards.disclosure import share, total
+from cards.disclosure import Part, share, total
 from cards.policy import HIDDEN, Count, Suppressed
 from cards.sections import Figure, Section, TableBlock, Work
 from cards.tables import Cell, Column, Table, clean
@@ -43,16 +43,18 @@ def _missing_figure(work: Work) -> Figure:
     view = []
     for name in columns:
         gap = source[name].isna()
-        left_out, counts = _without(work, source["patient_id"], gap)
+        part = (attribute_label(work, "year" if name == "acquired_on" else name), work.say("not_recorded"))
+        left_out, counts = _without(work, source["patient_id"], gap, ("people", "archive", *part))
         row: list[Cell] = [attribute_label(work, name), left_out, share(left_out, work.source_people)]
         lacking = row[2]
         if chosen is not None:
-            inside, _ = _without(work, chosen["patient_id"], gap.loc[chosen.index], whole=counts, shown=left_out)
+            within = gap.loc[chosen.index]
+            inside, _ = _without(work, chosen["patient_id"], within, ("people", "set", *part), whole=counts, shown=left_out)
             lacking = share(inside, work.set_people if work.set_people is not None else HIDDEN)
             row += [inside, lacking]
         rows.append(row)
         if name in ("age", "sex", "ethnicity"):
-            key = "computed_unknown_hidden" if isinstance(lacking, Suppressed) else "computed_unknown"
+            key = "computed_unknown_hidden" if isinstance(lacking, Suppressed) else "computed_unknown" if lacking else "computed_known"
             work.compute("1.2b", say(key, attribute=row[0], share=say.percent(lacking)))
         if name not in RECORDED and all(isinstance(v, int | float) and v == 0 for v in (row[2], lacking)):
             continue  # a further column without gaps needs no bar; its row is in the table
@@ -88,12 +90,17 @@ def _missing_figure(work: Work) -> Figure:
         key = "computed_missing_hidden" if isinstance(row[-1], Suppressed) else "computed_missing"
         work.compute("1.3e", say(key, column=row[0], share=say.percent(row[-1])))
     return Figure(
-        "bars", "fig-missing", answer, say("caption_missing"), {"rows": view, "has_set": chosen is not None, "whole": True}, table
+        "bars",
+        "fig-missing",
+        answer,
+        say("caption_missing"),
+        {"rows": view, "has_set": chosen is not None, "whole": True, "more": ""},
+        table,
     )
 
 
 def _without(
-    work: Work, person: object, gap: object, *, whole: dict[str, int] | None = None, shown: Count = 0
+    work: Work, person: object, gap: object, part: Part, *, whole: dict[str, int] | None = None, shown: Count = 0
 ) -> tuple[Count, dict[str, int]]:
     """Protect the number of people with a value missing; hidden as well where those without a gap are too few."""
     import pandas as pd
@@ -101,10 +108,11 @@ def _without(
     frame = pd.DataFrame({"person": person, "gap": gap})
     lacking = int(frame.loc[frame["gap"], "person"].nunique())
     counts = {"missing": lacking, "complete": int(frame["person"].nunique()) - lacking}
+    of = lambda cell: part if cell == "missing" else (*part[:3], "\0recorded")  # noqa: E731
     if whole is None:
-        return work.protect.cells(counts)["missing"], counts
+        return work.protect.cells(counts, of=of)["missing"], counts
     beside: dict[str, Count] = {"missing": shown, "complete": shown if isinstance(shown, Suppressed) else 0}
-    return work.protect.subset(counts, whole, beside)["missing"], counts
+    return work.protect.subset(counts, whole, beside, of=of)["missing"], counts
 
 
 def _cleaning(work: Work) -> Table | None:

@@ -6,6 +6,7 @@ after a birthday that separates two groups, counts in both. That is how the samp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,21 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 60  # of a table; the page's size must not grow with the archive
 MOST_BARS = 12  # of a figure; the rest stands in the table beneath
+MOST_YEARS = 40  # a figure of years keeps their order, so it leaves none out
+MOST_MARKS = 200_000_000
 OVERLAPPING = ("device", "site", "year")  # many people have photographs in several of these groups: a sum says nothing
+
+_BANDS = tuple(
+    (key, re.compile(pattern))
+    for key, pattern in (
+        ("under", r"under (?P<high>-?[\d.]+)"),
+        ("from", r"(?P<low>-?[\d.]+) and over"),
+        ("to", r"(?P<low>-?[\d.]+) to (?P<high>-?[\d.]+)"),
+        ("over_to", r"over (?P<low>-?[\d.]+) to (?P<high>-?[\d.]+)"),
+        ("over", r"over (?P<low>-?[\d.]+)"),
+        ("range", r"(?P<low>\d+)–(?P<high>\d+)"),
+    )
+)
 
 
 def count_groups(table: pd.DataFrame, groups: pd.Series) -> tuple[dict[Any, int], dict[Any, int]]:
@@ -36,7 +51,13 @@ def count_groups(table: pd.DataFrame, groups: pd.Series) -> tuple[dict[Any, int]
     codes, names = pd.factorize(groups)
     person = table["patient_id"].to_numpy(dtype=np.int64)
     width = int(person.max(initial=0)) + 1
-    people = np.bincount(np.unique(codes.astype(np.int64) * width + person) // width, minlength=len(names))
+    place = codes.astype(np.int64) * width + person
+    if len(names) * width <= MOST_MARKS:  # a mark for every person and group is many times faster than looking for pairs
+        marks = np.zeros(len(names) * width, dtype=bool)
+        marks[place] = True
+        people = np.count_nonzero(marks.reshape(len(names), width), axis=1)
+    else:
+        people = np.bincount(np.unique(place) // width, minlength=len(names))
     images = np.bincount(codes, minlength=len(names))
     return dict(zip(names, people.tolist(), strict=True)), dict(zip(names, images.tolist(), strict=True))
 
@@ -77,12 +98,30 @@ def group_label(work: Work, group: str) -> str:
     if group == UNKNOWN:
         return work.say("not_recorded")
     known = f"group_{group}"
-    return work.say(known) if work.say.has(known) else clean(group)
+    return work.say(known) if work.say.has(known) else _band(work, group) or clean(group)
+
+
+def _band(work: Work, group: str) -> str:
+    """Name a group between edges, which `curate.bin_labels` names in English; ``""`` for any other group."""
+    for key, pattern in _BANDS:
+        found = pattern.fullmatch(group)
+        if found:
+            return work.say(f"band_{key}", **found.groupdict())
+    return ""
+
+
+def crossed_label(work: Work, attribute: str, group: str) -> str:
+    """Name a group of one attribute, or of several as ``age x sex`` has them."""
+    if " x " not in attribute:
+        return group_label(work, group)
+    return work.say("stratum_join").join(group_label(work, g) for g in group.split(" x "))
 
 
 def attribute_label(work: Work, attribute: str) -> str:
     """Name an attribute for the reader."""
     known = f"attribute_{attribute}"
+    if not work.say.has(known) and " x " in attribute:
+        return work.say("stratum_join").join(attribute_label(work, a) for a in attribute.split(" x "))
     return work.say(known) if work.say.has(known) else clean(attribute)
 
 
@@ -105,10 +144,15 @@ def composition_table(work: Work, attribute: str, groups: pd.Series, order: Sequ
     whole, whole_images = count_groups(work.sources.source, groups)
     if order:
         whole = {g: whole.get(g, 0) for g in [*order, *([UNKNOWN] if UNKNOWN in whole else [])]}
-    shown = protect.cells(whole)
+    shown = protect.cells(whole, of=lambda g: ("people", "archive", attribute_label(work, attribute), group_label(work, g)))
     part = _set_counts(work, attribute, groups)
-    chosen = protect.subset({g: part[0].get(g, 0) for g in whole}, whole, shown) if part else None
-    images = _images(work, part[1] if part else whole_images, chosen or shown)
+    chosen = None
+    if part:
+        counts = {g: part[0].get(g, 0) for g in whole}
+        chosen = protect.subset(
+            counts, whole, shown, of=lambda g: ("people", "set", attribute_label(work, attribute), group_label(work, g))
+        )
+    images = _images(work, part[1] if part else whole_images, chosen or shown, "set" if part else "archive", attribute)
     names = list(whole) if order else sorted(whole, key=lambda g: (g == UNKNOWN, -_size(shown[g]), g))
     columns = [Column("group", attribute_label(work, attribute)), *_people_columns(work, chosen is not None)]
     rows: list[list[Cell]] = []
@@ -128,8 +172,13 @@ def composition_table(work: Work, attribute: str, groups: pd.Series, order: Sequ
     return table
 
 
-def _images(work: Work, counts: Mapping[str, int], people: Mapping[str, Count]) -> dict[str, Count]:
-    return {g: HIDDEN if isinstance(c, Suppressed) else work.protect.policy.count(counts.get(g, 0)) for g, c in people.items()}
+def _images(work: Work, counts: Mapping[str, int], people: Mapping[str, Count], place: str, attribute: str) -> dict[str, Count]:
+    return {
+        g: HIDDEN
+        if isinstance(c, Suppressed)
+        else work.protect.count(counts.get(g, 0), of=("images", place, attribute_label(work, attribute), group_label(work, g)))
+        for g, c in people.items()
+    }
 
 
 def shown_counts(table: Table, column: str) -> list[Count]:
@@ -167,7 +216,7 @@ def bars(work: Work, table: Table, *, question: str) -> Figure:
     shares = [s for name in ("source_share", "set_share") if name == "source_share" or has_set for s in table.column(name)]
     longest = max([float(s) for s in shares if isinstance(s, int | float)], default=0) or 100.0
     rows = []
-    for row in table.rows[:MOST_BARS]:
+    for row in table.rows[: MOST_YEARS if table.id == "year" else MOST_BARS]:
         cells = dict(zip([c.id for c in table.columns], row, strict=True))
         solid = cells["set_share"] if has_set else cells["source_share"]
         rows.append(
@@ -183,9 +232,7 @@ def bars(work: Work, table: Table, *, question: str) -> Figure:
         )
     more = len(table.rows) - len(rows)
     caption = say("caption_bars_set" if has_set else "caption_bars_archive")
-    if more > 0:
-        caption += " " + say("caption_more", n=more, shown=len(rows))
-    view = {"rows": rows, "has_set": has_set}
+    view = {"rows": rows, "has_set": has_set, "more": say("caption_more", n=more, shown=say.whole(len(rows))) if more > 0 else ""}
     return Figure("bars", f"fig-{table.id}", _largest(work, table, has_set, question), caption, view, table)
 
 

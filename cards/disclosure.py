@@ -5,20 +5,26 @@ measures and the lengths of bars are computed from what is left. The method lowe
 in a published table; it guarantees nothing.
 
 Source: OpenSAFELY output checking (redact, then round, totals from rounded cells); complementary suppression as in
-Hundepool et al., Statistical Disclosure Control (2012), chapter 4, in its simplest form: no line of a table whose sum
-is public keeps a single hidden cell that the others would give away.
+Hundepool et al., Statistical Disclosure Control (2012), chapter 4: here no line of a table whose sum is public keeps a
+single hidden cell that the others would give away; across tables `cards.protection` attacks the whole card.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from cards.policy import HIDDEN, Count, Number, Policy, Suppressed
 
 K = TypeVar("K", bound=Hashable)
+
+# What a cell counts, of whom, by which attribute, in which group (as printed).
+Part = tuple[str, str, str, str]
+
+
+_STEPS = (0.0001, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 @dataclass(frozen=True)
@@ -34,38 +40,62 @@ class Disclosure:
 
     Attributes:
         policy: the policy.
+        held_back: what is hidden because `cards.protection` found that it would give away something else.
+        truth: what was counted -> the true number, for that search; leaves the process nowhere.
         small: numbers hidden because they concern too few people.
         linked: numbers hidden so that those cannot be worked out.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, held_back: Collection[Part] = ()) -> None:
         self.policy = policy
+        self.held_back = frozenset(held_back)
+        self.truth: dict[Part, int] = {}
         self.small = 0
         self.linked = 0
 
-    def count(self, n: int) -> Count:
-        """Protect a count that stands alone."""
+    def count(self, n: int, of: Part | None = None) -> Count:
+        """Protect a count that stands alone; `of` as for `cells`."""
         value = self.policy.count(n)
         self.small += value is HIDDEN
+        if of is not None and self.note(of, n) and value is not HIDDEN:
+            self.linked += 1
+            return HIDDEN
         return value
 
-    def cells(self, values: Mapping[K, int], lines: Iterable[Sequence[K]] | None = None, hidden: Iterable[K] = ()) -> dict[K, Count]:
+    def note(self, part: Part, n: int) -> bool:
+        """Note a true number for the search of `cards.protection`, and say whether it is to be held back."""
+        self.truth[part] = min(n, self.truth.get(part, n))
+        return part in self.held_back
+
+    def cells(
+        self,
+        values: Mapping[K, int],
+        lines: Iterable[Sequence[K]] | None = None,
+        hidden: Iterable[K] = (),
+        of: Callable[[K], Part] | None = None,
+    ) -> dict[K, Count]:
         """Protect the cells of a table.
 
         Args:
             values: cell -> number of people.
             lines: sets of cells whose sum a reader may know; by default all cells are one line.
             hidden: cells that are hidden whatever their value, because a linked table hides them.
+            of: what each cell counts, as ``("people", "archive", "sex", "Female")``: what is counted, of whom, attribute and
+                group as printed. Cells of different tables that count the same are hidden together.
 
         Returns:
-            Cell -> count, in the order of `values`. A line whose sum exceeds the threshold keeps one hidden cell alone only
-            where rounding leaves as many values possible for it as for any number shown; under a policy that does not
-            round, the hidden cells of a line together exceed the threshold.
+            Cell -> count, in the order of `values`. A line whose sum is at or below the threshold is hidden with its zeros. One
+            whose sum exceeds it keeps one hidden cell alone only where rounding leaves as many values possible for it as
+            for any number shown; under a policy that does not round, the hidden cells of a line together exceed the
+            threshold.
         """
         primary = {k for k, n in values.items() if self.policy.hides(n)}
-        forced = {k for k in hidden if k in values} - primary
-        masked = primary | forced
+        held = set() if of is None else {k for k, n in values.items() if self.note(of(k), n)}
+        forced = ({k for k in hidden if k in values} | held) - primary
         groups = [list(values)] if lines is None else [[k for k in line if k in values] for line in lines]
+        # Of people too few to be counted nothing is told, not even in which cells they are not.
+        small_lines = [line for line in groups if 1 <= sum(values[k] for k in line) <= self.policy.threshold]
+        masked = primary | forced | {k for line in small_lines for k in line}
         changed = True
         while changed:
             changed = False
@@ -87,9 +117,9 @@ class Disclosure:
             return None
         if len(hidden) == 1 and self._blurred(values, line, hidden[0]):
             return None
-        # The smallest cell is the smallest loss; a zero is the last resort, since nobody reads it as a number of people.
-        partners = [k for k in line if k not in masked]
-        return min(partners, key=lambda k: (values[k] == 0, values[k])) if partners else None
+        # The smallest cell is the smallest loss; a zero that is shown says no more than that nobody is there.
+        partners = [k for k in line if k not in masked and values[k]]
+        return min(partners, key=lambda k: values[k]) if partners else None
 
     def _blurred(self, values: Mapping[K, int], line: Sequence[K], hidden: K) -> bool:
         """Say whether rounding alone keeps a line's one hidden cell: as many values stay possible as of any number shown.
@@ -104,7 +134,13 @@ class Disclosure:
         return self.policy.base > 1 and self.policy.hides(values[hidden]) and values[hidden] > 0 and possible >= self.policy.base
 
     def subset(
-        self, values: Mapping[K, int], whole: Mapping[K, int], shown: Mapping[K, Count], lines: Iterable[Sequence[K]] | None = None
+        self,
+        values: Mapping[K, int],
+        whole: Mapping[K, int],
+        shown: Mapping[K, Count],
+        lines: Iterable[Sequence[K]] | None = None,
+        hidden: Iterable[K] = (),
+        of: Callable[[K], Part] | None = None,
     ) -> dict[K, Count]:
         """Protect a table of people who were chosen from those of another table.
 
@@ -112,7 +148,7 @@ class Disclosure:
             values: cell -> number of people chosen.
             whole: cell -> number of people they were chosen from.
             shown: what `cells` made of `whole`.
-            lines: as for `cells`.
+            lines, hidden, of: as for `cells`.
 
         Returns:
             Cell -> count. A cell that is hidden in the whole is hidden here too if it could be had from here: the whole is
@@ -121,10 +157,10 @@ class Disclosure:
         """
         limit = self.policy.threshold
         veiled = [k for k, n in values.items() if shown.get(k) is HIDDEN and n > 0]
-        hidden = {k for k in veiled if self.policy.hides(whole.get(k, 0)) or whole.get(k, 0) - values[k] <= limit}
+        hidden = set(hidden) | {k for k in veiled if self.policy.hides(whole.get(k, 0)) or whole.get(k, 0) - values[k] <= limit}
         if self.policy.base == 1:
             hidden |= {k for k, n in values.items() if 1 <= whole.get(k, 0) - n <= self.policy.threshold}
-        return self.cells(values, lines, hidden)
+        return self.cells(values, lines, hidden, of)
 
     def chain(self, counts: Sequence[int], fixed: Sequence[int] = ()) -> list[Step]:
         """Protect counts that only fall, as those after successive gates.
@@ -182,6 +218,32 @@ class Disclosure:
         if value is None or not math.isfinite(value):
             return None
         return float(f"{value:.{digits}g}")
+
+    def metric(self, value: float | None, *, share_of: int = 0, pairs: int = 0, digits: int = 3) -> float | None:
+        """Round a metric so coarsely that its digits do not count people.
+
+        Args:
+            value: the metric, or an end of its interval; None or NaN where there is none.
+            share_of: for a share of people (sensitivity and its like): of how many. It becomes the share that the rounded count
+                is of the rounded whole: 71 of 82 is 70 of 80.
+            pairs: for a share of pairs (AUROC): positives times negatives. Any two counts that are shown as these two are
+                could have given the result.
+            digits: decimals to keep at most.
+
+        Example:
+            >>> from cards.policy import policy_named
+            >>> protect = Disclosure(policy_named("opensafely"))
+            >>> protect.metric(71 / 82, share_of=82), protect.metric(0.8764, pairs=160), protect.metric(0.8764, pairs=9000)
+            (0.875, 0.88, 0.876)
+        """
+        if value is None or not math.isfinite(value):
+            return None
+        step = 10.0**-digits
+        if self.policy.base > 1 and share_of:
+            step = max(step, self.policy.base / max(self.policy.rounded(share_of), 1))
+        elif self.policy.base > 1 and pairs:
+            step = next((s for s in _STEPS if s >= max(step, 1 / pairs) * (1 - 1e-9)), _STEPS[-1])
+        return round(round(float(value) / step) * step, digits)
 
     def too_few(self, *people: int) -> bool:
         """Say whether a result must be hidden because one of these numbers of people is at or below the threshold."""

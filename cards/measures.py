@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cards.composition import group_label
 from cards.policy import Suppressed
+from cards.quality import grades, medians
 from cards.sections import Figure, Section, TableBlock, Work
 from cards.tables import Cell, Column, Table, clean
 from curate import UNKNOWN, group_of, group_order
@@ -33,7 +34,8 @@ def measures(work: Work) -> Section:
     source, chosen = work.sources.source, work.sources.chosen
     of = source if chosen is None else chosen
     section.text.append(work.say("measures_lead_set" if chosen is not None else "measures_lead_archive"))
-    joined = of.merge(measured.drop_duplicates("image_id"), on="image_id", how="inner", suffixes=("", "_measured"))
+    unique = measured.drop_duplicates("image_id")
+    joined = of.merge(unique, on="image_id", how="inner", suffixes=("", "_measured"))
     if joined.empty:
         section.text.append(work.say("measures_none"))
         return section
@@ -48,7 +50,15 @@ def measures(work: Work) -> Section:
         section.blocks.append(Figure("ranges", "fig-measures", answer, work.say("caption_measures"), panels, table))
     else:
         section.blocks.append(TableBlock(table))
+    graded = grades(work, source.merge(unique[["image_id", "quality"]], on="image_id")) if "quality" in unique else None
+    drawn_columns = {_column(work, m): measure_label(work, m) for m in drawn}
+    section.blocks += [b for b in (graded, medians(work, joined, drawn_columns)) if b is not None]
     return section
+
+
+def _column(work: Work, measure: str) -> str:
+    """Name a measure's column after the join: the cohort's own column of that name comes first."""
+    return measure if measure not in work.sources.source.columns else f"{measure}_measured"
 
 
 def _groups(work: Work, joined: pd.DataFrame) -> tuple[pd.Series, list[str]]:
@@ -62,7 +72,7 @@ def _groups(work: Work, joined: pd.DataFrame) -> tuple[pd.Series, list[str]]:
 def _quartiles(work: Work, joined: pd.DataFrame, groups: pd.Series, measure: str, group: str) -> tuple[Any, Any, Any]:
     import numpy as np
 
-    column = measure if measure not in work.sources.source.columns else f"{measure}_measured"
+    column = _column(work, measure)
     inside = (groups == group).to_numpy()
     values = joined.loc[inside, column].to_numpy(dtype=float, na_value=np.nan)
     finite = np.isfinite(values)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 from cards.answers import Answer, AnswerFile
@@ -10,8 +13,14 @@ from cards.composition import attribute_label, inline_label
 from cards.policy import Policy, Suppressed
 from cards.registry import Registry
 from cards.sampling import normalised_entropy
-from cards.sections import Facts, Glance, ItemList, Note, Section, TableBlock, Work
+from cards.sections import Citation, Facts, Glance, ItemList, Note, Section, TableBlock, Work
 from cards.tables import Cell, Column, Table, clean
+
+# What the first section says, in order; of these the expected ones are said to be absent where they are.
+FRONT = (
+    "custodian", "creators", "released", "version", "licence", "access", "identifier", "url", "contact", "funding", "competing_interests",
+)  # fmt: skip
+EXPECTED = ("custodian", "released", "version", "licence", "access", "identifier", "contact")
 
 
 def summary(work: Work) -> str:
@@ -26,6 +35,9 @@ def summary(work: Work) -> str:
         balance = [inline_label(work, a) for a in sample.get("balance") or []]
         key = "summary_balanced" if str(sample.get("target", "uniform")) == "uniform" else "summary_target"
         chosen = say(key, balance=say.listed(balance)) if balance else say("summary_drawn")
+        short = [a for a in sample.get("allocation") or [] if float(a.get("shortfall") or 0) > 0 and float(a["target"]) > 0]
+        if balance and short:
+            chosen = f"{chosen} {say('summary_short', n=len(short))}"
         return " ".join([first, chosen, say("summary_use_set")])
     return " ".join([first, say("summary_use_archive")])
 
@@ -59,17 +71,15 @@ def identity(work: Work, about: dict[str, str], text: str) -> Section:
     """Build the first section: the sentence for everyone, and who answers for it."""
     say = work.say
     rows = [
-        (say(f"about_{name}"), about.get(name) or say("not_given"))
-        for name in ("custodian", "released", "version", "licence", "access", "identifier", "contact")
+        (say(f"about_{name}"), say.date(about[name]) if about.get(name) else say("not_given"))
+        for name in FRONT
+        if about.get(name) or name in EXPECTED
     ]
     section = Section("identity", say("section_identity"), [], [Facts(rows)])
-    given = [
-        say("about_value", name=say(f"about_{n}"), value=about[n])
-        for n in ("custodian", "released", "version", "licence", "access", "identifier")
-        if about.get(n)
-    ]
+    value = lambda n: say("about_value", name=say(f"about_{n}"), value=say.date(about[n]))  # noqa: E731
     work.compute("1.1a", text)
-    work.compute("1.1b", *given)
+    work.compute("1.1b", *(value(n) for n in FRONT if about.get(n) and n not in ("contact", "funding", "competing_interests")))
+    work.compute("1.1c", *(value(n) for n in ("creators", "funding", "competing_interests") if about.get(n)))
     return section
 
 
@@ -221,6 +231,10 @@ def limits(work: Work) -> Section:
     say = work.say
     section = Section("limits", say("section_limits"), [say("limits_lead")])
     found = [*work.computed.get("1.3c", [])]
+    table = work.sources.source
+    nobody = [a for a in ("age", "sex", "ethnicity", "device", "site") if a not in table or table[a].notna().sum() == 0]
+    if nobody:
+        found.append(say("limit_unrecorded", n=len(nobody), attributes=say.listed([inline_label(work, a) for a in nobody])))
     if work.sources.sample is not None and work.sources.chosen is None:
         found.append(say("limit_keys"))
     if work.sources.cohort.about.get("patients_known") is False:
@@ -237,6 +251,7 @@ def provenance_section(work: Work, made_by: dict[str, Any]) -> Section:
     section = Section("provenance", say("section_provenance"), [say("provenance_lead", version=made_by["version"])])
     made = [
         ("cohort", sources.cohort.about),
+        ("identify", sources.identified),
         ("shards", sources.sample),
         *((f"runs/{n}", r) for n, r in sources.runs.items()),
         ("evaluation", sources.evaluation),
@@ -277,32 +292,81 @@ def report(work: Work, about: dict[str, str], title: str) -> Section:
     section = Section(
         "report", say("section_report"), [say("report_contact", contact=contact) if contact else say("report_none"), say("report_what")]
     )
-    section.blocks.append(Facts([(say("cite"), about.get("citation") or _citation(work, about, title))]))
+    upkeep = [(say(f"about_{n}"), say.date(about[n])) for n in ("maintenance", "next_update") if about.get(n)]
+    if upkeep:
+        section.blocks.append(Facts(upkeep))
+    section.blocks.append(Citation(about.get("citation") or _citation(work, about, title), bibtex(about, title)))
     return section
 
 
 def _citation(work: Work, about: dict[str, str], title: str) -> str:
     parts = [
-        about.get("custodian"),
+        about.get("creators") or about.get("custodian"),
         title,
         about.get("version") and work.say("cite_version", version=about["version"]),
-        about.get("released"),
-        about.get("identifier"),
+        work.say.date(about.get("released", "")),
+        about.get("identifier") or about.get("url"),
     ]
-    return ". ".join(str(p) for p in parts if p) + "."
+    return ". ".join(str(p).rstrip(".") for p in parts if p) + "."
 
 
-def items(work: Work, registry: Registry, answers: list[Answer]) -> Section:
-    """Build the last section: every item by part with its state. There is no score."""
-    say = work.say
+def bibtex(about: dict[str, str], title: str) -> str:
+    """Write the citation as a BibTeX entry for data.
+
+    Args:
+        about: the fields that people filled in.
+        title: the set's name.
+
+    Example:
+        >>> print(bibtex({"custodian": "Eye clinic & partners", "released": "2026-01-31", "version": "1.0"}, "A set"))
+        @misc{aset2026,
+          title = {{A set}},
+          author = {{Eye clinic \\& partners}},
+          year = {2026},
+          version = {1.0},
+        }
+    """
+    authors = [n.strip() for n in (about.get("creators") or about.get("custodian") or "").split(";") if n.strip()]
+    year = re.match(r"\d{4}", about.get("released", ""))
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    key = re.sub(r"[^a-z0-9]", "", plain)[:24] or "dataset"
+    identifier = about.get("identifier", "")
+    doi = re.search(r"10\.\d{4,9}/\S+", identifier)
+    fields = {
+        "title": "{" + _tex(title) + "}",
+        "author": " and ".join("{" + _tex(a) + "}" for a in authors),
+        "year": year[0] if year else "",
+        "version": _tex(about.get("version", "")),
+        "doi": _tex(doi[0]) if doi else "",
+        "url": _tex(about.get("url", "")),
+    }
+    lines = [f"  {k} = {{{v}}}," for k, v in fields.items() if v]
+    return "\n".join([f"@misc{{{key}{year[0] if year else ''},", *lines, "}"])
+
+
+def _tex(text: str) -> str:
+    """Escape what means something to TeX; braces and backslashes are left out."""
+    return re.sub(r"([&%$#_])", r"\\\1", re.sub(r"[{}\\~^]", "", text))
+
+
+def items(work: Work, registries: Sequence[Registry], answers: list[Answer]) -> Section:
+    """Build the last section: every item of every registry by part with its state. There is no score."""
+    say, registry = work.say, registries[0]
     section = Section(
         "items", say("section_items"), [say("items_lead", title=registry.title, version=registry.version), say("items_paraphrase")]
     )
-    parts = [(title, [a for a in answers if a.item.part == part]) for part, title in registry.parts.items()]
-    section.blocks.append(ItemList(parts))
+    section.blocks.append(ItemList(_parts(registry, answers)))
     for waiting in registry.awaiting:
         section.blocks.append(Note(say("items_awaiting", n=int(waiting["number"])), str(waiting["reason"])))
+    for further in registries[1:]:
+        lead = say("items_further", version=further.version)
+        section.blocks.append(ItemList(_parts(further, answers), further.title, lead, further.official))
     return section
+
+
+def _parts(registry: Registry, answers: Sequence[Answer]) -> list[tuple[str, list[Answer]]]:
+    mine = [a for a in answers if a.item.registry == registry.id]
+    return [(title, [a for a in mine if a.item.part == part]) for part, title in registry.parts.items()]
 
 
 def given_about(answers: AnswerFile) -> dict[str, str]:

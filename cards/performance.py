@@ -5,19 +5,25 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from cards.composition import attribute_label, group_label
+from cards.composition import attribute_label, crossed_label
 from cards.disclosure import Disclosure
+from cards.estimands import estimand
+from cards.fairness import calibration, differing, operating_points
 from cards.policy import HIDDEN, Count, Suppressed
-from cards.sections import Figure, Section, TableBlock, Work
+from cards.sections import Figure, Heading, Section, TableBlock, Words, Work
 from cards.tables import Cell, Column, Table, clean
 from curate import UNKNOWN
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     import pandas as pd
 
-MOST_GROUPS = 60
-MOST_MODELS = 4  # drawn; the table has them all
+MOST_GROUPS = 60  # of the first task and adaptation; all together draw about a hundred
+MOST_MODELS = 4  # drawn; the table has more
+MOST_LINES = 240  # of a table of estimates, one a group and model
 MOST_FORESTS = 4  # the page's size must not grow with the number of tasks
+_METRICS = ("auroc", "auprc")  # of the many that an evaluation holds, the paper's two
 _PEOPLE = ("n_patients", "n_pos_patients", "n_neg_patients")
 _PAPER = "paper"  # comparisons whose method begins so repeat the published t-test over seeds
 
@@ -26,40 +32,55 @@ def performance(work: Work) -> Section:
     """Build the section from ``estimates.parquet`` and ``comparisons.parquet``; says so where there is no evaluation."""
     say, estimates = work.say, work.sources.estimates
     section = Section("performance", say("section_performance"))
-    if estimates is None or estimates.empty:
+    every_macro = None if estimates is None else estimates[estimates["class"] == "macro"]
+    macro = None if every_macro is None else every_macro[every_macro["metric"].isin(_METRICS)]
+    if every_macro is None or macro is None or macro.empty:
         section.text.append(say("performance_none"))
         return section
-    macro = estimates[estimates["class"] == "macro"]
     pairs = list(dict.fromkeys(zip(macro["task"], macro["adaptation"], strict=True)))
     titles = {str(t.get("name")): clean(t.get("title") or t.get("name")) for t in (work.sources.evaluation or {}).get("tasks", [])}
     section.text.append(
         say("performance_lead", tasks=say.listed(list(dict.fromkeys(titles.get(str(t), clean(t)) for t, _ in pairs))[:MOST_FORESTS]))
     )
     for i, (task, adaptation) in enumerate(pairs[:MOST_FORESTS]):
-        rows = macro[(macro["task"] == task) & (macro["adaptation"] == adaptation)]
-        forest = _Forest(work, rows, _comparisons(work, task, adaptation), f"{i + 1}")
-        key = f"adaptation_{adaptation}"
-        how = work.say(key) if work.say.has(key) else clean(adaptation)
-        figure = forest.figure(titles.get(str(task), clean(task)), how)
+        mine = _cell(macro, task, adaptation)
+        forest = _Forest(work, mine, _comparisons(work, task, adaptation), f"{i + 1}", forests=min(len(pairs), MOST_FORESTS))
+        title, how = titles.get(str(task), clean(task)), adaptation_label(work, str(adaptation))
+        if len(pairs) > 1:
+            section.blocks.append(Heading(say("performance_part", task=title, adaptation=how)))
+        unlike, note = differing(forest, None if work.sources.groups is None else _cell(work.sources.groups, task, adaptation))
+        figure = forest.figure(title, how, note)
         if figure is not None:
             section.blocks.append(figure)
         else:
-            section.text.append(say("performance_hidden"))
-            section.blocks.append(forest.estimates(titles.get(str(task), clean(task)), how))
-        section.blocks.extend(forest.tables())
+            section.blocks.append(Words([say("performance_hidden")]))
+            section.blocks.append(forest.estimates(title, how))
+        section.blocks += [unlike] if unlike else []
+        every = _cell(every_macro, task, adaptation)
+        section.blocks += [*forest.tables(), *operating_points(forest, every), *calibration(forest, every)]
         if i == 0:
-            estimands = sorted({clean(str(e), 240) for e in rows["estimand"].dropna()})
+            estimands = sorted({estimand(work, str(e)) for e in mine["estimand"].dropna()})
             section.text.append(say("estimand", estimand=say.listed(estimands[:3])) if estimands else say("estimand_none"))
     if len(pairs) > MOST_FORESTS:
         section.text.append(say("performance_more", n=len(pairs) - MOST_FORESTS))
     return section
 
 
+def _cell(table: pd.DataFrame, task: str, adaptation: str) -> pd.DataFrame:
+    return table[(table["task"] == task) & (table["adaptation"] == adaptation)]
+
+
+def adaptation_label(work: Work, adaptation: str) -> str:
+    """Name a way of adapting a model."""
+    key = f"adaptation_{adaptation}"
+    return work.say(key) if work.say.has(key) else clean(adaptation)
+
+
 def _comparisons(work: Work, task: str, adaptation: str) -> pd.DataFrame | None:
     table = work.sources.comparisons
     if table is None or table.empty:
         return None
-    return table[(table["task"] == task) & (table["adaptation"] == adaptation)]
+    return table[(table["task"] == task) & (table["adaptation"] == adaptation) & table["metric"].isin(_METRICS)]
 
 
 class _Forest:
@@ -70,18 +91,23 @@ class _Forest:
         rows: the macro estimates.
         comparisons: of the same task and adaptation, or None.
         suffix: keeps the ids of several forests apart.
+        forests: of the card, which share the room that it has.
     """
 
-    def __init__(self, work: Work, rows: pd.DataFrame, comparisons: pd.DataFrame | None, suffix: str) -> None:
+    def __init__(self, work: Work, rows: pd.DataFrame, comparisons: pd.DataFrame | None, suffix: str, *, forests: int = 1) -> None:
         self.work, self.rows, self.comparisons, self.suffix = work, rows, comparisons, suffix
         self.models = [str(m) for m in dict.fromkeys(rows["model"])]
-        self.groups = list(dict.fromkeys((str(a), str(g)) for a, g in zip(rows["attribute"], rows["group"], strict=True)))[:MOST_GROUPS]
+        self.subject = _trained_here(work, self.models)
+        every = list(dict.fromkeys((str(a), str(g)) for a, g in zip(rows["attribute"], rows["group"], strict=True)))
+        self.groups = every[: min(MOST_GROUPS, 96 // forests)]
+        self.listed = self.models[: max(MOST_MODELS, min(12, MOST_LINES // forests // max(len(self.groups), 1)))]
+        self.left_out = (len(every) - len(self.groups), len(self.models) - len(self.listed))
         first = rows.drop_duplicates(["attribute", "group"])
         self.people = {
             (str(r["attribute"]), str(r["group"])): tuple(0 if _missing(r[c]) else int(r[c]) for c in _PEOPLE)
             for r in first.to_dict("records")
         }
-        self.shown = protect_people(work.protect, {g: self.people[g] for g in self.groups})
+        self.shown = protect_people(work.protect, {g: self.people[g] for g in self.groups}, f"tested {suffix}", self.name)
         self.value = {(str(r["attribute"]), str(r["group"]), str(r["metric"]), str(r["model"])): r for r in rows.to_dict("records")}
 
     def estimate(self, group: tuple[str, str], metric: str, model: str) -> tuple[Any, Any, Any]:
@@ -91,7 +117,12 @@ class _Forest:
             return None, None, None
         if self.work.protect.too_few(*self.people[group]):
             return HIDDEN, HIDDEN, HIDDEN
-        return tuple(None if _missing(row[c]) else round(float(row[c]), 3) for c in ("value", "low", "high"))  # type: ignore[return-value]
+        return tuple(self.rounded(group, row[c]) for c in ("value", "low", "high"))  # type: ignore[return-value]
+
+    def rounded(self, group: tuple[str, str], value: Any, digits: int = 3) -> float | None:
+        """Round a result as finely as its people allow."""
+        n = [self.work.protect.policy.rounded(k) for k in self.people[group][1:]]
+        return self.work.protect.metric(None if _missing(value) else float(value), pairs=n[0] * n[1], digits=digits)
 
     def difference(self, group: tuple[str, str], metric: str = "auroc") -> dict[str, Any] | None:
         """Give the difference of the first two models in a group, None where they were not compared."""
@@ -103,19 +134,27 @@ class _Forest:
             if same and not str(row["method"]).startswith(_PAPER):
                 if self.work.protect.too_few(*self.people[group]):
                     return dict.fromkeys(("difference", "low", "high", "p", "p_holm"), HIDDEN)
-                return {k: None if _missing(row[k]) else round(float(row[k]), 4) for k in ("difference", "low", "high", "p", "p_holm")}
+                return self._compared(group, row)
         return None
+
+    def _compared(self, group: tuple[str, str], row: Mapping[Any, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {k: self.rounded(group, row[k], 4) for k in ("difference", "low", "high")}
+        return found | {k: None if _missing(row[k]) else round(float(row[k]), 4) for k in ("p", "p_holm")}
 
     def label(self, group: tuple[str, str]) -> str:
         """Name a row."""
-        return self.work.say("everyone") if group[0] == "all" else group_label(self.work, group[1])
+        return self.work.say("everyone") if group[0] == "all" else crossed_label(self.work, *group)
+
+    def name(self, group: tuple[str, str]) -> tuple[str, str]:
+        """Name a row's attribute and group as they are printed; two empty names for everyone."""
+        return ("", "") if group[0] == "all" else (attribute_label(self.work, group[0]), self.label(group))
 
     def flag(self, group: tuple[str, str]) -> str:
         """Give the row's flag, ``""`` where it has none."""
         return next((str(r["flag"] or "") for k, r in self.value.items() if k[:2] == group), "")
 
-    def figure(self, task: str, adaptation: str) -> Figure | None:
-        """Draw AUROC by subgroup; None where no row may be shown with a value."""
+    def figure(self, task: str, adaptation: str, note: str = "") -> Figure | None:
+        """Draw AUROC by subgroup; None where no row may be shown with a value. `note` stands beneath the plot."""
         say = self.work.say
         drawn = self.models[:MOST_MODELS]
         values = {(g, m): self.estimate(g, "auroc", m) for g in self.groups for m in drawn}
@@ -140,6 +179,8 @@ class _Forest:
             "height": 14 * len(drawn) + 12,
             "count": len(drawn),
             "many": len(drawn) > 1,
+            "note": note,
+            "reference": at(everyone) if isinstance(everyone := self.estimate(("all", "all"), "auroc", drawn[0])[0], float) else None,
         }
         caption = say(
             "caption_forest_two" if two else "caption_forest", a=clean(self.models[0]), b=clean(self.models[min(1, len(self.models) - 1)])
@@ -190,9 +231,9 @@ class _Forest:
         return row
 
     def _answer(self, task: str, adaptation: str) -> str:
-        """Say for whom the (last compared) model does worst, from the rows that are shown."""
+        """Say for whom the model that this set trained does worst, from the rows that are shown."""
         say = self.work.say
-        model = self.models[min(1, len(self.models) - 1)]
+        model = self.subject
         found = []
         for group in self.groups:
             value = self.estimate(group, "auroc", model)[0]
@@ -231,7 +272,7 @@ class _Forest:
             if group[0] != attribute:
                 attribute = group[0]
                 rows.append([attribute_label(self.work, attribute)])
-            for model in self.models[:12]:
+            for model in self.listed:
                 row: list[Cell] = [self.label(group), *self.shown[group], clean(model)]
                 for metric in metrics:
                     row += self.estimate(group, metric, model)
@@ -243,8 +284,12 @@ class _Forest:
             say("table_estimates", task=task, adaptation=adaptation),
             columns,
             rows,
-            notes=[say("note_estimates")],
+            notes=[say("note_estimates"), *self._cut()],
         )
+
+    def _cut(self) -> list[str]:
+        groups, models = self.left_out
+        return [self.work.say("note_cut", groups=groups, models=models)] if groups or models else []
 
     def _flag_words(self, group: tuple[str, str]) -> str:
         flag = self.flag(group)
@@ -267,9 +312,7 @@ class _Forest:
             group = (str(row["attribute"]), str(row["group"]))
             if group not in self.shown or (str(row["model_a"]), str(row["model_b"])) != tuple(self.models[:2]):
                 continue
-            numbers: list[Cell] = [
-                None if _missing(row[k]) else round(float(row[k]), 4) for k in ("difference", "low", "high", "p", "p_holm")
-            ]
+            numbers: list[Cell] = list(self._compared(group, row).values())
             if self.work.protect.too_few(*self.people[group]):
                 self.work.protect.withhold(5)
                 numbers = [HIDDEN] * 5
@@ -284,12 +327,26 @@ class _Forest:
         return [TableBlock(Table(f"comparisons-{self.suffix}", caption, columns, rows, notes=notes), folded=caption)]
 
 
-def protect_people(protect: Disclosure, people: dict[tuple[str, str], tuple[int, ...]]) -> dict[tuple[str, str], tuple[Count, Count]]:
+def _trained_here(work: Work, models: list[str]) -> str:
+    """Choose the model that the caption is about: the first that was trained on this set, else the last of the first two."""
+    here = work.sources.digests.get("shards")
+    known = (work.sources.evaluation or {}).get("models") or []
+    own = [str(m.get("name")) for m in known if isinstance(m, dict) and here and m.get("shards") == here]
+    return next((m for m in models if m in own), models[min(1, len(models) - 1)])
+
+
+def protect_people(
+    protect: Disclosure,
+    people: dict[tuple[str, str], tuple[int, ...]],
+    place: str = "tested",
+    name: Callable[[tuple[str, str]], tuple[str, str]] = lambda g: g,
+) -> dict[tuple[str, str], tuple[Count, Count]]:
     """Protect the people behind the rows of a forest.
 
     Args:
         protect: the protection.
         people: (attribute, group) -> people, people with a positive, people with a negative image.
+        place, name: what these people are called in the search for what gives others away (see `Disclosure.cells`).
 
     Returns:
         (attribute, group) -> people and positives as they may be shown. Where positives or negatives are too few neither is
@@ -297,9 +354,12 @@ def protect_people(protect: Disclosure, people: dict[tuple[str, str], tuple[int,
     """
     attributes = list(dict.fromkeys(a for a, _ in people))
     lines = [[g for g in people if g[0] == a] for a in attributes if a != "all"]
-    counts = protect.cells({g: n[0] for g, n in people.items()}, lines)
+    part = lambda what: lambda g: (what, place, *name(g))  # noqa: E731
+    counts = protect.cells({g: n[0] for g, n in people.items()}, lines, of=part("people"))
     veiled = [g for g, n in people.items() if counts[g] is HIDDEN or any(protect.policy.hides(k) for k in n[1:])]
-    positives = protect.cells({g: n[1] for g, n in people.items()}, lines, hidden=veiled)
+    positives = protect.cells({g: n[1] for g, n in people.items()}, lines, hidden=veiled, of=part("positive"))
+    for g, n in people.items():
+        protect.note(part("negative")(g), n[2])
     return {g: (counts[g], HIDDEN if g in veiled else positives[g]) for g in people}
 
 

@@ -68,18 +68,32 @@ def pyramid(work: Work) -> Figure | None:
     # Sums that are public elsewhere on the card: those of each sex and those of each age group.
     lines = [[(a, s) for a in names] for s in sexes]
     lines += [[(a, s) for a in fine for s in sexes] for fine in [*blocks.values(), [UNKNOWN]]]
-    shown = protect.cells({c: whole.get(c, 0) for c in cells}, lines)
+    part_of = lambda place: lambda c: ("people", place, "age-sex", f"{group_label(work, c[0])}|{c[1]}")  # noqa: E731
+    small = _too_few(work, table, sex, sexes, blocks)
+    hidden = [c for c in cells if small & {("age", c[0]), ("sex", c[1])}]
+    shown = protect.cells({c: whole.get(c, 0) for c in cells}, lines, hidden, of=part_of("archive"))
     chosen = work.sources.chosen
     part = None
     if chosen is not None:
         counts = _cell_counts(chosen, cell.loc[chosen.index], labels, sexes)
-        part = protect.subset({c: counts.get(c, 0) for c in cells}, whole, shown, lines)
+        small = _too_few(work, chosen, sex.loc[chosen.index], sexes, blocks)
+        hidden = [c for c in cells if small & {("age", c[0]), ("sex", c[1])}]
+        part = protect.subset({c: counts.get(c, 0) for c in cells}, whole, shown, lines, hidden, of=part_of("set"))
     return _pyramid_figure(work, names, sexes, shown, part, say("answer_pyramid"))
 
 
 def _cell_counts(table: pd.DataFrame, cell: pd.Series, labels: Sequence[str], sexes: Sequence[str]) -> dict[tuple[str, str], int]:
     people, _ = count_groups(table, cell)
     return {(labels[int(c) // len(sexes)], sexes[int(c) % len(sexes)]): n for c, n in people.items()}
+
+
+def _too_few(work: Work, table: pd.DataFrame, sex: pd.Series, sexes: Sequence[str], blocks: dict[str, list[str]]) -> set[tuple[str, str]]:
+    """List sexes, and rows of age groups, of too few people to be counted: of them nothing is told, not even where they are not."""
+    hides = work.protect.policy.hides
+    by_sex, _ = count_groups(table, sex)
+    by_age, _ = count_groups(table, group_of(table, "age", work.sources.bins))
+    groups = [g for g in (*blocks, UNKNOWN) if by_age.get(g, 0) and hides(by_age[g])]
+    return {("sex", s) for s in sexes if by_sex.get(s, 0) and hides(by_sex[s])} | {("age", a) for g in groups for a in blocks.get(g, [g])}
 
 
 def _trimmed(names: list[str], present: set[str]) -> list[str]:
@@ -149,5 +163,5 @@ def _pyramid_answer(work: Work, names: list[str], sexes: list[str], cells: dict[
         return ""
     best = max(sums, key=lambda a: sums[a])
     missing = [a for a in sums if all(not isinstance(cells[a, s], Suppressed) and cells[a, s] == 0 for s in sexes)]
-    text = work.say("answer_pyramid_most", age=best)
-    return text + (" " + work.say("answer_pyramid_none", ages=work.say.listed(missing)) if missing else "")
+    text = work.say("answer_pyramid_most", age=group_label(work, best))
+    return text + (" " + work.say("answer_pyramid_none", ages=work.say.listed([group_label(work, a) for a in missing])) if missing else "")

@@ -1,12 +1,16 @@
-"""The registry of items that a card answers: data in the templates, read and checked here."""
+"""The registries of items that a card answers: data in the templates, read and checked here."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from cards.catalogue import read_yaml, templates_folder
+from cards.catalogue import Catalogue, read_yaml, templates_folder
+from curate import UserError, nearest
+
+MAIN = "standing-together"
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Item:
         section: the card's section that shows the answer.
         source, evidence: where the paraphrase comes from.
         verified_against_primary: whether the wording was compared with the official document.
+        registry: the id of its registry.
     """
 
     id: str
@@ -35,6 +40,7 @@ class Item:
     source: str
     evidence: str
     verified_against_primary: bool
+    registry: str = MAIN
 
 
 @dataclass(frozen=True)
@@ -52,16 +58,22 @@ class Registry:
 
     def item(self, identifier: str) -> Item:
         """Find an item by its number; raises KeyError."""
-        return next((i for i in self.items if i.id == identifier), None) or self._missing(identifier)
-
-    @staticmethod
-    def _missing(identifier: str) -> Item:
-        raise KeyError(identifier)
+        found = next((i for i in self.items if i.id == identifier), None)
+        if found is None:
+            raise KeyError(identifier)
+        return found
 
 
 @cache
-def read_registry(name: str = "standing-together") -> Registry:
-    """Read a registry from the templates."""
+def registry_names() -> tuple[str, ...]:
+    """List the registries that there are, the main one first."""
+    names = sorted(p.stem for p in (templates_folder() / "registry").glob("*.yaml"))
+    return (MAIN, *(n for n in names if n != MAIN))
+
+
+@cache
+def read_registry(name: str = MAIN) -> Registry:
+    """Read a registry from the templates, in English."""
     content = read_yaml(templates_folder() / "registry" / f"{name}.yaml")
     return Registry(
         id=content["id"],
@@ -70,6 +82,51 @@ def read_registry(name: str = "standing-together") -> Registry:
         official=content["official"],
         doi=content["doi"],
         parts={part["id"]: part["title"] for part in content["parts"]},
-        items=tuple(Item(**{**content["default"], **item}) for item in content["items"]),
+        items=tuple(Item(**{**content["default"], **item, "registry": content["id"]}) for item in content["items"]),
         awaiting=tuple(content["awaiting"]),
     )
+
+
+def read_registries(further: Iterable[str] = (), say: Catalogue | None = None) -> tuple[Registry, ...]:
+    """Read the main registry and those that were switched on.
+
+    Args:
+        further: names of other registries.
+        say: the catalogue in whose language headings and questions are given; by default English.
+
+    Raises:
+        UserError: where there is no registry of that name.
+    """
+    names = [MAIN]
+    for name in further:
+        if name not in registry_names():
+            raise UserError(f"registry '{name}': there is none of that name{nearest(name, registry_names())}")
+        names += [] if name in names else [name]
+    registries = [read_registry(n) for n in names]
+    return tuple(r if say is None else translated(r, say.registries.get(r.id)) for r in registries)
+
+
+def translated(registry: Registry, words: dict[str, Any] | None) -> Registry:
+    """Put a registry into another language.
+
+    Args:
+        registry: in English.
+        words: ``title``, ``parts``, ``items`` (id -> heading, asks, question, good_answer) and ``awaiting`` of the language's
+            catalogue; what it lacks stays English.
+    """
+    if not words:
+        return registry
+    items, parts, awaiting = words.get("items", {}), words.get("parts", {}), words.get("awaiting", [])
+    return replace(
+        registry,
+        title=words.get("title", registry.title),
+        version=words.get("version", registry.version),
+        parts={k: parts.get(k, v) for k, v in registry.parts.items()},
+        items=tuple(replace(i, **items.get(i.id, {})) for i in registry.items),
+        awaiting=tuple({**a, "reason": awaiting[n] if n < len(awaiting) else a["reason"]} for n, a in enumerate(registry.awaiting)),
+    )
+
+
+def all_items(registries: Iterable[Registry]) -> tuple[Item, ...]:
+    """Give the items of several registries, in order; their ids are unique."""
+    return tuple(i for r in registries for i in r.items)

@@ -172,14 +172,16 @@ def _group_chains(work: Work, gates: list[dict[str, Any]], at: list[int], attrib
         groups = [g for g in order if g in groups] + [g for g in groups if g not in order]
     counts = {g: [int(gates[i]["by"][attribute].get(g, {}).get("patients", 0)) for i in at] for g in groups[:MOST_ROWS]}
     cells = {(g, j): n for g, series in counts.items() for j, n in enumerate(series)}
-    shown = work.protect.cells(cells, [[(g, j) for g in counts] for j in range(len(at))])
+    clean_first = gates[at[0]]["gate"] == "clean"
+    places = ["set" if i == len(gates) - 1 else "archive" if j == 0 and clean_first else f"gate {i}" for j, i in enumerate(at)]
+    lines, name = [[(g, j) for g in counts] for j in range(len(at))], attribute_label(work, attribute)
+    shown = work.protect.cells(cells, lines, of=lambda c: ("people", places[c[1]], name, group_label(work, c[0])))
     chains = {}
     for g, series in counts.items():
         steps = work.protect.chain(series, (0, len(series) - 1))
-        hidden = [shown[g, j] is HIDDEN for j in range(len(at))]
-        chains[g] = [
-            Step(HIDDEN if hidden[j] else s.left, HIDDEN if hidden[j] or hidden[max(j - 1, 0)] else s.removed) for j, s in enumerate(steps)
-        ]
+        # A share lost says of how many: where one number of the group is hidden, so is what would lead to it.
+        hidden = any(shown[g, j] is HIDDEN for j in range(len(at)))
+        chains[g] = [Step(HIDDEN, HIDDEN)] * len(steps) if hidden else steps
     return chains
 
 
@@ -187,10 +189,12 @@ def _allocation(work: Work, allocation: list[dict[str, Any]]) -> tuple[Figure, l
     say, protect = work.say, work.protect
     cells = allocation[:MOST_ROWS]
     people = protect.cells({i: int(a.get("available_patients", a["available"])) for i, a in enumerate(cells)})
-    available = protect.subset({i: int(a["available"]) for i, a in enumerate(cells)}, {}, people)
+    of = lambda place: lambda i: ("images", place, "stratum", str(i))  # noqa: E731
+    available = protect.subset({i: int(a["available"]) for i, a in enumerate(cells)}, {}, people, of=of("available"))
     available = {i: HIDDEN if people[i] is HIDDEN else n for i, n in available.items()}
     whole = {i: int(a["available"]) for i, a in enumerate(cells)}
-    drawn = protect.subset({i: int(a["allocated"]) for i, a in enumerate(cells)}, whole, available)
+    drawn = protect.subset({i: int(a["allocated"]) for i, a in enumerate(cells)}, whole, available, of=of("set"))
+    drawn = {i: HIDDEN if available[i] is HIDDEN else n for i, n in drawn.items()}  # zeros too: how many strata are listed says enough
     columns = [
         Column("stratum", say("stratum")), Column("available", say("images_available"), "count"), Column("target", say("target"), "count"),
         Column("allocated", say("images_drawn"), "count"), Column("shortfall", say("shortfall"), "count"),
@@ -264,7 +268,7 @@ def normalised_entropy(cells: Sequence[Count]) -> float | None:
     whole = sum(shown)
     if len(shown) < 2 or not whole:
         return None
-    return -sum(c / whole * math.log(c / whole) for c in shown if c) / math.log(len(shown))
+    return max(0.0, -sum(c / whole * math.log(c / whole) for c in shown if c) / math.log(len(shown)))  # never a minus zero
 
 
 def _balance(work: Work, before: list[Count], after: list[Count]) -> Table:

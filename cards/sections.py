@@ -56,6 +56,41 @@ class TableBlock:
 
 
 @dataclass
+class Heading:
+    """The heading of a part of a long section."""
+
+    block: ClassVar[str] = "heading"
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"heading": self.text}
+
+
+@dataclass
+class Words:
+    """Sentences between blocks, one a paragraph; folded where `folded` has their heading."""
+
+    block: ClassVar[str] = "words"
+    sentences: list[str]
+    folded: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"words": self.sentences}
+
+
+@dataclass
+class Citation:
+    """How the set is cited, to be copied: one line, and the same as a BibTeX entry."""
+
+    block: ClassVar[str] = "citation"
+    text: str
+    bibtex: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"citation": self.text, "bibtex": self.bibtex}
+
+
+@dataclass
 class Note:
     """A remark set apart."""
 
@@ -103,16 +138,24 @@ class Answers:
 
 @dataclass
 class ItemList:
-    """All items by part, with their states and where the answer is."""
+    """All items of a registry by part, with their states and where the answer is.
+
+    Attributes:
+        parts: title and answers of each part.
+        title, lead, official: of a further registry; the main one's stand in the section's text.
+    """
 
     block: ClassVar[str] = "items"
     parts: list[tuple[str, list[Answer]]]
+    title: str = ""
+    lead: str = ""
+    official: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {"items": [a.item.id for _, answers in self.parts for a in answers]}
 
 
-Block = Figure | TableBlock | Note | Facts | Glance | Answers | ItemList
+Block = Figure | TableBlock | Heading | Words | Citation | Note | Facts | Glance | Answers | ItemList
 
 
 @dataclass

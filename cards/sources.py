@@ -27,7 +27,8 @@ class Sources:
         keys_problem: ``"absent"``, ``"other cohort"`` or ``""``.
         runs: name of the folder -> ``run.json``, in order of name.
         evaluation: ``evaluation.json``, or None.
-        estimates, comparisons: the evaluation's tables, or None.
+        estimates, comparisons, groups: the evaluation's tables, or None.
+        identified: ``identify.json``, or None.
         digests: name of each input -> SHA-256, for the provenance.
     """
 
@@ -39,6 +40,8 @@ class Sources:
     evaluation: dict[str, Any] | None = None
     estimates: pd.DataFrame | None = None
     comparisons: pd.DataFrame | None = None
+    groups: pd.DataFrame | None = None
+    identified: dict[str, Any] | None = None
     digests: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -53,7 +56,7 @@ class Sources:
         """The rows of the cohort that are in the set, or None where that can't be known."""
         if self.keys is None:
             return None
-        return self.source[self.source["image_id"].isin(set(self.keys["image_id"]))]
+        return self.source[self.source["image_id"].isin(self.keys["image_id"])]
 
     @property
     def bins(self) -> dict[str, tuple[float, ...]]:
@@ -67,12 +70,12 @@ class Sources:
         return str((self.sample or {}).get("name") or self.cohort.name)
 
 
-def read_sources(cohort: Path, shards: Path, runs: Path, evaluation: Path) -> Sources:
+def read_sources(cohort: Path, shards: Path, runs: Path, evaluation: Path, identify: Path = Path("identify")) -> Sources:
     """Read the artefacts.
 
     Args:
         cohort: the cohort folder; must be there.
-        shards, runs, evaluation: the other folders; each may be absent.
+        shards, runs, evaluation, identify: the other folders; each may be absent.
 
     Raises:
         UserError: where the cohort is absent, or a folder that is there isn't what its name says.
@@ -94,9 +97,13 @@ def read_sources(cohort: Path, shards: Path, runs: Path, evaluation: Path) -> So
         found.evaluation = read_json(evaluation / "evaluation.json", "an evaluation")
         found.estimates = _parquet(evaluation / "estimates.parquet", required=True)
         found.comparisons = _parquet(evaluation / "comparisons.parquet", required=False)
-        found.digests["estimates"] = sha256_file(evaluation / "estimates.parquet")
-        if found.comparisons is not None:
-            found.digests["comparisons"] = sha256_file(evaluation / "comparisons.parquet")
+        found.groups = _parquet(evaluation / "groups.parquet", required=False)
+        for name in ("estimates", "comparisons", "groups"):
+            if (evaluation / f"{name}.parquet").exists():
+                found.digests[name] = sha256_file(evaluation / f"{name}.parquet")
+    if identify.exists():
+        found.identified = read_json(identify / "identify.json", "what matters")
+        found.digests["identify"] = sha256_file(identify / "identify.json")
     return found
 
 
@@ -110,9 +117,9 @@ def _read_shards(found: Sources, shards: Path) -> None:
         found.keys_problem = "absent"
         return
     found.digests["keys"] = sha256_file(shards / "private" / "keys.parquet")
-    known = found.source["image_id"]
     other = found.sample.get("cohort", {}).get("digest") not in (None, found.cohort.digest)
-    if other or not found.keys["image_id"].isin(set(known)).all():
+    # Looked up from the cohort's side, since the set may be small and the archive large.
+    if other or found.chosen is None or found.chosen["image_id"].nunique() != found.keys["image_id"].nunique():
         found.keys, found.keys_problem = None, "other cohort"
 
 

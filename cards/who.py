@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cards.composition import attribute_label, bars, column_at, composition_table
+from cards.composition import attribute_label, bars, column_at, composition_table, inline_label
 from cards.policy import Suppressed
 from cards.pyramid import pyramid
 from cards.sections import Note, Section, TableBlock, Work
@@ -23,21 +23,27 @@ def who(work: Work) -> Section:
     figure = pyramid(work)
     if figure is not None:
         section.blocks.append(figure)
-    else:
-        section.text.append(say("no_pyramid"))
     tables: dict[str, Table] = {}
+    absent = []
     for attribute in ("age", "sex", "ethnicity", "device", "site", "year"):
         made = _attribute(work, attribute)
         if made is None:
-            section.text.append(say("nobody", attribute=attribute_label(work, attribute)))
+            absent.append(inline_label(work, attribute))
             continue
         tables[attribute] = made
         if attribute == "sex":
             section.blocks.append(TableBlock(made, folded=made.caption))
         else:
             section.blocks.append(bars(work, made, question=attribute_label(work, attribute)))
+    if absent:
+        section.text.append(sentence_case(say("nobody_list", n=len(absent), attributes=say.listed(absent))))
     _compute_composition(work, tables)
     return section
+
+
+def sentence_case(text: str) -> str:
+    """Begin a sentence with a capital."""
+    return text[:1].upper() + text[1:]
 
 
 def _attribute(work: Work, attribute: str) -> Table | None:
@@ -62,9 +68,10 @@ def _compute_composition(work: Work, tables: dict[str, Table]) -> None:
             continue
         table = tables[attribute]
         at = column_at(table, "set_share" if any(c.id == "set" for c in table.columns) else "source_share")
-        shown = [row for row in table.rows[:8] if not isinstance(row[at], Suppressed)]
+        there = [row for row in table.rows if row[at] != 0]
+        shown = [row for row in there[:8] if not isinstance(row[at], Suppressed)]
         parts = [say("computed_group", group=row[0], share=say.percent(row[at])) for row in shown]
-        key = "computed_groups" if len(shown) == len(table.rows) else "computed_groups_hidden"
+        key = "computed_groups" if len(shown) == len(there) else "computed_groups_hidden"
         if parts:
             work.compute("1.2a", say(key, attribute=attribute_label(work, attribute), groups=say.listed(parts)))
     for attribute in ("device", "site"):

@@ -177,6 +177,21 @@ def test_a_single_model_is_shown_without_differences(tmp_path: Path) -> None:
     assert "comparisons-1" not in twin["tables"]
 
 
+def test_an_evaluation_of_many_metrics_shows_the_papers_two(tmp_path: Path) -> None:
+    write_cohort(tmp_path / "cohort", cohort_table(100))
+    write_evaluation(tmp_path / "evaluation")
+    for name in ("estimates", "comparisons"):
+        file = tmp_path / "evaluation" / f"{name}.parquet"
+        table = pd.read_parquet(file).assign(threshold="")
+        further = [table.assign(metric=metric, threshold=at) for metric, at in (("brier", ""), ("ppv", "youden"), ("ppv", "0.5"))]
+        pd.concat([table, *further]).to_parquet(file, index=False)
+    build(tmp_path)
+    tables = json.loads((tmp_path / "card" / "card.json").read_text())["tables"]
+    assert {c["id"] for c in tables["estimates-1"]["columns"]} >= {"auroc", "auprc"}
+    assert not {c["id"] for c in tables["estimates-1"]["columns"]} & {"brier", "ppv"}
+    assert {r[1] for r in tables["comparisons-1"]["rows"]} <= {"AUROC", "AUPRC"}
+
+
 def test_an_evaluation_on_too_few_people_keeps_its_rows_without_a_figure(tmp_path: Path) -> None:
     write_cohort(tmp_path / "cohort", cohort_table(100))
     write_evaluation(tmp_path / "evaluation")
@@ -231,10 +246,10 @@ def test_init_writes_every_item_once_and_never_again(tmp_path: Path) -> None:
     import yaml
 
     made = init_card(out=tmp_path / "card", cohort=tmp_path / "none")
-    content = yaml.safe_load((tmp_path / "card" / "card.yaml").read_text())
+    text = (tmp_path / "card" / "card.yaml").read_text(encoding="utf-8")
     assert made["written"]
-    assert len(content["items"]) == 21
-    assert all(i["question"] and i["a_good_answer"] for i in content["items"].values())
+    assert len(yaml.safe_load(text)["items"]) == 21
+    assert text.count("#: Question:") == text.count("#: A good answer holds:") == 21
     (tmp_path / "card" / "card.yaml").write_text("about: {title: Mine}\n")
     assert not init_card(out=tmp_path / "card")["written"]
     assert (tmp_path / "card" / "card.yaml").read_text() == "about: {title: Mine}\n"
