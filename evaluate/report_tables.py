@@ -76,14 +76,12 @@ def _print_discrimination(rows: list[Row], width: int) -> None:
     _say(width, f"[95 % intervals]: {rows[0]['estimand']}.")
     if marks:
         _say(width, "; ".join(marks) + ".")
-    for r in rows:
-        if (
-            r["metric"] == metrics[0]
-            and (not math.isfinite(r["value"]) or not math.isfinite(r["low"]))
-            and r["n"]
-            and r["model"] == rows[0]["model"]
-        ):
-            _say(width, f"{_name(r)}: {r['note']}.")
+    without = [r for r in rows if r["metric"] == metrics[0] and r["n"] and not (math.isfinite(r["value"]) and math.isfinite(r["low"]))]
+    by_reason: dict[str, list[str]] = {}
+    for name, note in dict.fromkeys((_name(r), r["note"]) for r in without if r["model"] == rows[0]["model"]):
+        by_reason.setdefault(note, []).append(name)
+    for note, names in by_reason.items():
+        _say(width, f"{', '.join(names)}: {note}.")
 
 
 def _print_operating_points(rows: list[Row], width: int) -> None:
@@ -145,16 +143,28 @@ def _print_heterogeneity(rows: list[Row], width: int) -> None:
     worst = {_het_key(r): r for r in rows if r["kind"] == WORST}
     cells = _cells(wanted)
     lines = []
+    untested: dict[str, list[str]] = {}
     for r in wanted:
         if (r["model"], r["adaptation"]) not in cells[:MOST]:
             continue
         w = worst.get(_het_key(r))
+        if w is None:
+            untested.setdefault(r["note"].split(";")[0], []).append(r["attribute"])
+            continue
         who = [short(_who(r["model"], r["adaptation"], cells), 16)] if len(cells) > 1 else []
         named = NAMES.get(r["metric"], r["metric"])
-        gap = _with_interval(w, width, signed=True) if w else r["note"].split(";")[0]
-        lines.append([short(r["attribute"], 14), *who, named, _p(r["p"]), short(w["group_a"], 18) if w else None, gap])
+        gap = _with_interval(w, width, signed=True)
+        lines.append([short(r["attribute"], 14), *who, named, _p(r["p"]), short(w["group_a"], 18), gap])
     heads = ["attribute", *(["model"] if len(cells) > 1 else []), "metric", "p (Q)", "worst group", "its gap to the others"]
-    table(heads, lines, title="\nIs it even? Heterogeneity across groups")
+    title = "\nIs it even? Heterogeneity across groups"
+    if lines:
+        table(heads, lines, title=title)
+    else:
+        say(title)
+    for note, attributes in untested.items():
+        _say(width, f"{', '.join(dict.fromkeys(attributes))}: {note}.")
+    if not lines:
+        return
     at = f" Sensitivity and specificity at {first}." if first else ""
     _say(width, f"Q: all groups share one value. The gap's interval accounts for the worst having been picked.{at}")
 
