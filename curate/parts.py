@@ -7,6 +7,7 @@ parts that were under way. What a part holds depends neither on who does it (`cu
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,11 @@ def _run_in_processes(
 
     jobs = (delayed(_run_named)(function, markers, *part) for part in todo)
     try:
-        for done in Parallel(n_jobs=worker_count(workers), return_as="generator_unordered")(jobs):
-            finished(*done)
+        with warnings.catch_warnings():
+            # joblib replaces a worker that has waited too long, and says so: nobody need know.
+            warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor", UserWarning)
+            for done in Parallel(n_jobs=worker_count(workers), return_as="generator_unordered")(jobs):
+                finished(*done)
     except TerminatedWorkerError:
         raise Unfinished(
             "a worker process was killed (often for want of memory); run the same command again, it resumes; --workers 1 needs least"

@@ -40,7 +40,6 @@ classes:
 split: {test: holdout, val: 0.2}
 subgroups: [age, sex, ethnicity]
 bins: {age: [40, 70]}
-metrics: [auroc, auprc]
 """
 
 
