@@ -50,6 +50,7 @@ def run_command(
     bins: Bins = None,
     seed: Seed = 0,
     replicates: Replicates = 1000,
+    bootstrap: Bootstrap = False,
     workers: Workers = 0,
     scheduler: Scheduler = None,
     part: Part = None,
@@ -70,10 +71,9 @@ def run_command(
     models = parse_models(model) if model else finished_runs()
     evaluate_models(
         models, tasks, cohort=cohort, shards=shards, out=out, adapt=adapt, changes=set_, seeds=seeds, seed=seed, replicates=replicates,
-        keep_models=keep_models, workers=workers,
+        resampled=bootstrap, keep_models=keep_models, workers=workers,
     )  # fmt: skip
     console.result(report(out))
-    console.say(f"\n{out}: predictions.parquet, estimates.parquet, comparisons.parquet")
 
 
 @app.command("tasks")

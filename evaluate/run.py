@@ -41,6 +41,7 @@ def evaluate_models(
     seeds: int = 5,
     seed: int = 0,
     replicates: int = 1000,
+    resampled: bool = False,
     keep_models: bool = False,
     workers: int = 0,
     loader: Loader = load_features_model,
@@ -59,6 +60,7 @@ def evaluate_models(
         seeds: heads for each model, task and adaptation; they are seeded ``seed``, ``seed + 1``, ...
         seed: of the division of patients, the heads and the bootstrap.
         replicates: of the bootstrap.
+        resampled: whether AUROC and AUPRC are bootstrapped too, in place of their influence functions.
         keep_models: whether the weights of models trained on photographs are kept, under ``models/``.
         workers: processes; never changes the result.
         loader: gives a backbone and its description for a source.
@@ -90,7 +92,7 @@ def evaluate_models(
         "models": {model.name: model.source for model in backbones},
         "adaptations": {adaptation.name: adaptation.specification() for adaptation in adaptations},
         "keep_models": keep_models,
-        "bootstrap": {"replicates": replicates},
+        "bootstrap": {"replicates": replicates, "resampled": resampled},
     }
     made_by = provenance(specification, _inputs(people, backbones, tasks, shards), seed)
     partial = begin(out, "evaluation.json", made_by)
@@ -105,7 +107,7 @@ def evaluate_models(
         "chosen": chosen,
         "notes": notes,
     }
-    write_results(partial, arrange(predictions, plans, heads=True), about, replicates=replicates, seed=seed)
+    write_results(partial, arrange(predictions, plans, heads=True), about, replicates=replicates, seed=seed, resampled=resampled)
     for name in ("cells", "photographs"):
         shutil.rmtree(partial / name, ignore_errors=True)
     finish(out)
