@@ -1,12 +1,14 @@
 # make demo   the whole job on a phantom archive, ending in a data card
 # make test   lint, types and the whole suite
 # make bench  every benchmark behind docs/benchmarks.md
+# make study  the design of the paper in miniature, ending in a report
 # Each sets up .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
+STUDY ?= study-results
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench study lint clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -35,6 +37,9 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/estimates.py
 	$(BIN)/python benchmarks/probes.py
 	$(BIN)/python benchmarks/cards.py
+
+study: .venv/ready
+	$(BIN)/python study/run.py $(STUDY) $(STUDY_ARGS)
 
 clean:
 	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

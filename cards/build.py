@@ -212,7 +212,7 @@ def assemble(work: Work, registries: Sequence[Registry], answers: AnswerFile | N
         governance(work),
     ]
     tables = {t.id: t for s in middle for t in s.tables}
-    computed = summary(work)
+    computed = summary(work, tables)
     lead = " ".join(given.items.get("1.1a", {}).get("answer", "").split()) or computed
     sections = [identity(work, about, computed), glance(work, tables), *middle]
     first_draft = "" if answers is not None else draft(registries, work.computed, work.say)

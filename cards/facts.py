@@ -189,9 +189,9 @@ class Facts:
         known = self.counts(claim.about)
         if not known:
             return f"no number of {claim.about} may be shown", None
-        # A round number is meant as one: 1,500 may stand for 1,552.
+        # A round number is meant as one, within a twentieth: 1,500 may stand for 1,552, and 1,000 not for 900.
         zeros = len(str(int(value))) - len(str(int(value)).rstrip("0"))
-        slack = max(0.02 * value, 10**zeros if value >= 100 else 1, self.work.protect.policy.base)
+        slack = max(0.02 * value, min(0.5 * 10**zeros, 0.05 * value), 1 if value < 100 else 0, self.work.protect.policy.base)
         if claim.how in _ABOUT:
             slack = max(slack, 0.1 * value)
         numbers = [n for _, n in known]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cards.answers import Answer, AnswerFile
@@ -23,12 +23,12 @@ FRONT = (
 EXPECTED = ("custodian", "released", "version", "licence", "access", "identifier", "contact")
 
 
-def summary(work: Work) -> str:
+def summary(work: Work, tables: Mapping[str, Table]) -> str:
     """Say in words that a patient can read what this is, from what was computed."""
     say, sample = work.say, work.sources.sample
     has_set = sample is not None
     images, people = (work.set_images, work.set_people) if has_set else (work.source_images, work.source_people)
-    first = _sentence(work, images, people)
+    first = _sentence(work, images, people, tables)
     if work.sources.cohort.about.get("synthetic"):
         first = f"{first} {say('summary_synthetic')}"
     if has_set and sample:
@@ -42,29 +42,30 @@ def summary(work: Work) -> str:
     return " ".join([first, say("summary_use_archive")])
 
 
-def _sentence(work: Work, images: Any, people: Any) -> str:
-    say, period = work.say, _period(work)
+def _sentence(work: Work, images: Any, people: Any, tables: Mapping[str, Table]) -> str:
+    say = work.say
+    period, more = _period(work, tables)
     if isinstance(people, Suppressed) or people is None:
         return say("summary_hidden")
     count = say("n_images", n=images) if not isinstance(images, Suppressed) else say("some_images")
-    return (
-        say("summary_first", images=count, people=say("n_people", n=people))
-        if not period
-        else say("summary_first_period", images=count, people=say("n_people", n=people), period=period)
-    )
+    if not period:
+        return say("summary_first", images=count, people=say("n_people", n=people))
+    return say("summary_first_mostly" if more else "summary_first_period", images=count, people=say("n_people", n=people), period=period)
 
 
-def _period(work: Work) -> str:
-    """Give the years in which the photographs were taken, as far as each end has people enough to be shown."""
-    source = work.sources.source
-    if "acquired_on" not in source:
-        return ""
-    years = source["acquired_on"].astype("string").str.slice(0, 4)
-    people = source["patient_id"].groupby(years).nunique()
-    shown = sorted(str(y) for y, n in people.items() if not work.protect.policy.hides(int(n)))
+def _period(work: Work, tables: Mapping[str, Table]) -> tuple[str, bool]:
+    """Give the years in which the photographs were taken, as far as the table of years shows them, and whether it hides any."""
+    table = tables.get("year")
+    if table is None:
+        return "", False
+    counts = table.column("set" if any(column.id == "set" for column in table.columns) else "source")
+    years = dict(zip(map(str, table.column("group")), counts, strict=True))
+    years = {year: n for year, n in years.items() if year.isdigit()}
+    shown = sorted(year for year, n in years.items() if isinstance(n, int) and n > 0)
     if not shown:
-        return ""
-    return shown[0] if shown[0] == shown[-1] else work.say("period", first=shown[0], last=shown[-1])
+        return "", False
+    period = shown[0] if shown[0] == shown[-1] else work.say("period", first=shown[0], last=shown[-1])
+    return period, any(isinstance(n, Suppressed) and not shown[0] < year < shown[-1] for year, n in years.items())
 
 
 def identity(work: Work, about: dict[str, str], text: str) -> Section:

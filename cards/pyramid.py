@@ -163,5 +163,6 @@ def _pyramid_answer(work: Work, names: list[str], sexes: list[str], cells: dict[
         return ""
     best = max(sums, key=lambda a: sums[a])
     missing = [a for a in sums if all(not isinstance(cells[a, s], Suppressed) and cells[a, s] == 0 for s in sexes)]
-    text = work.say("answer_pyramid_most", age=group_label(work, best))
+    hidden = any(isinstance(cells[a, s], Suppressed) for a in sums for s in sexes)
+    text = work.say("answer_pyramid_shown" if hidden else "answer_pyramid_most", age=group_label(work, best))
     return text + (" " + work.say("answer_pyramid_none", ages=work.say.listed([group_label(work, a) for a in missing])) if missing else "")

@@ -67,7 +67,9 @@ def grades(work: Work, joined: pd.DataFrame) -> TableBlock | None:
             rows.append([group_label(work, group), whole, *(share(images[g], whole) for g in GRADES)])
     if not rows:
         return None
-    return TableBlock(Table("quality", say("table_quality"), columns, rows, notes=[say("note_quality")]))
+    title = say("table_quality")
+    seen = sum(not isinstance(row[1], Suppressed) for row in rows if len(row) > 1)
+    return TableBlock(Table("quality", title, columns, rows, notes=[say("note_quality")]), folded="" if seen > 1 else title)
 
 
 def medians(work: Work, joined: pd.DataFrame, measures: dict[str, str]) -> TableBlock | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cards.catalogue import Catalogue, read_catalogue
+from cards.exports.content import FORMAT
 from cards.policy import Policy
 from cards.protection.system import Quantity, System
 from curate import UserError, read_json
@@ -27,8 +28,6 @@ def read_twin(path: Path) -> dict[str, Any]:
         UserError: where there is no card.
     """
     file = path / "card.json" if path.is_dir() else path
-    from cards.build import FORMAT
-
     twin = read_json(file, "a card")
     if twin.get("format") != FORMAT or "tables" not in twin or "disclosure" not in twin:
         raise UserError(f"{file}: is no card of this tool; name a card's folder or its card.json")

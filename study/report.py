@@ -1,0 +1,389 @@
+"""The study's report: what pre-training on one set or another changed, with intervals, and what this size could have shown.
+
+Every number comes from the ``comparisons.parquet`` and ``estimates.parquet`` of the evaluations; nothing is estimated anew but differences
+of differences, whose error is that of two independent groups of patients.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+METHODS = {"mae": "MAE", "dinov2": "DINOv2"}
+ADAPTATIONS = {"probe-cached": "linear probe", "finetune": "fine-tuning"}
+GAP = 0.05  # the difference of AUROCs that the study should have been able to show
+POWERED = 1.959964 + 0.841621  # standard errors of a difference that is shown in four of five studies, two-sided at 0.05
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of AUROCs.
+
+    Attributes:
+        value: the difference; low, high: its 95 % interval; error: its standard error; p: two-sided, that it is 0.
+        patients: behind it; for a difference of two groups' differences, of both together.
+    """
+
+    value: float
+    low: float
+    high: float
+    error: float
+    p: float
+    patients: int
+
+    @property
+    def showable(self) -> float:
+        """The difference that a study like this one shows four times in five."""
+        return POWERED * self.error
+
+    @property
+    def patients_needed(self) -> int:
+        """Patients with whom a difference of `GAP` would be shown four times in five, other things equal."""
+        return math.ceil(self.patients * (self.showable / GAP) ** 2)
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval does not hold 0."""
+        return self.low > 0 or self.high < 0
+
+
+class Evaluated:
+    """One method's evaluation.
+
+    Args:
+        folder: the evaluation folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        comparisons = pd.read_parquet(folder / "comparisons.parquet")
+        auroc = comparisons["metric"] == "auroc"
+        paper = comparisons["method"].str.startswith("paper")
+        self.pairs, self.paper = comparisons[auroc & ~paper], comparisons[auroc & paper]
+        estimates = pd.read_parquet(folder / "estimates.parquet")
+        self.estimates = estimates[(estimates["metric"] == "auroc") & (estimates["class"] == "macro")]
+        self.adaptations = [name for name in ADAPTATIONS if name in set(self.estimates["adaptation"])]
+
+    def estimate(self, task: str, adaptation: str, model: str, attribute: str = "all", group: str = "all") -> dict[str, Any] | None:
+        """Give the row of an AUROC, or None where there is none."""
+        rows = self.estimates
+        rows = rows[
+            (rows["task"] == task) & (rows["adaptation"] == adaptation) & (rows["model"] == model) & (rows["attribute"] == attribute)
+            & (rows["group"] == group)
+        ]  # fmt: skip
+        return None if rows.empty or rows["value"].isna().all() else {str(k): v for k, v in rows.iloc[0].items()}
+
+    def groups(self, task: str, attribute: str) -> list[str]:
+        """List an attribute's groups in their order."""
+        rows = self.estimates[(self.estimates["task"] == task) & (self.estimates["attribute"] == attribute)]
+        return list(dict.fromkeys(rows["group"]))
+
+    def difference(
+        self, task: str, adaptation: str, minus: str, plus: str, attribute: str = "all", group: str = "all"
+    ) -> Difference | None:
+        """Give the AUROC of `plus` minus that of `minus` on a group's images; None where there is none."""
+        for a, b, sign in ((minus, plus, 1), (plus, minus, -1)):
+            rows = self.pairs
+            rows = rows[
+                (rows["task"] == task) & (rows["adaptation"] == adaptation) & (rows["model_a"] == a) & (rows["model_b"] == b)
+                & (rows["attribute"] == attribute) & (rows["group"] == group) & rows["low"].notna()
+            ]  # fmt: skip
+            if len(rows):
+                row = rows.iloc[0]
+                ends = sorted((sign * row["low"], sign * row["high"]))
+                return Difference(sign * row["difference"], *ends, float(row["se"]), float(row["p"]), int(row["n_patients"]))
+        return None
+
+
+def difference_of(first: Difference | None, second: Difference | None) -> Difference | None:
+    """Give `second` minus `first`, of two groups of patients that share nobody (or next to nobody)."""
+    if first is None or second is None:
+        return None
+    value, error = second.value - first.value, math.hypot(first.error, second.error)
+    p = math.erfc(abs(value) / error / math.sqrt(2)) if error else 1.0
+    return Difference(value, value - 1.959964 * error, value + 1.959964 * error, error, p, first.patients + second.patients)
+
+
+def holm(rows: Sequence[dict[str, Any]]) -> None:
+    """Put ``p_holm`` beside the ``p`` of rows that belong to one family."""
+    order = sorted((r for r in rows if r["found"] is not None), key=lambda r: r["found"].p)
+    highest = 0.0
+    for rank, row in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * row["found"].p))
+        row["p_holm"] = highest
+
+
+def sets_of(folder: Path) -> list[dict[str, Any]]:
+    """Describe the pre-training sets: images, people, and the share of each age group."""
+    found = []
+    for path in sorted(folder.glob("sets/*/sample.json")):
+        about = json.loads(path.read_text())
+        last = about["gates"][-1]
+        ages = {group: counts["images"] for group, counts in last["by"].get("age", {}).items() if counts["images"]}
+        found.append({"name": path.parent.name, "images": last["images"], "people": last["patients"], "ages": ages})
+    return found
+
+
+def home_and_away(evaluated: dict[str, Evaluated], homes: dict[str, tuple[str, str]]) -> list[dict[str, Any]]:
+    """Compare, at each hospital, the model pre-trained there with the one pre-trained at the other.
+
+    Args:
+        evaluated: by method.
+        homes: task -> (model of that hospital, model of the other).
+    """
+    rows = [
+        {"method": method, "adaptation": adaptation, "task": task, "home": home, "away": away,
+         "found": evaluation.difference(task, adaptation, away, home)}
+        for method, evaluation in evaluated.items() for adaptation in evaluation.adaptations for task, (home, away) in homes.items()
+    ]  # fmt: skip
+    holm(rows)
+    return rows
+
+
+def by_group(evaluated: dict[str, Evaluated], task: str, minus: str, plus: str, attributes: Sequence[str]) -> list[dict[str, Any]]:
+    """Compare two models in every group of some attributes."""
+    rows = []
+    for method, evaluation in evaluated.items():
+        for adaptation in evaluation.adaptations:
+            family = [
+                {"method": method, "adaptation": adaptation, "attribute": attribute, "group": group,
+                 "found": evaluation.difference(task, adaptation, minus, plus, attribute, group),
+                 "at": {m: evaluation.estimate(task, adaptation, m, attribute, group) for m in (minus, plus)}}
+                for attribute in attributes for group in evaluation.groups(task, attribute) if group != "unknown"
+            ]  # fmt: skip
+            holm(family)
+            rows += family
+    return rows
+
+
+def shifts(evaluated: dict[str, Evaluated], task: str, minus: str, plus: str, ends: dict[str, tuple[str, str]]) -> list[dict[str, Any]]:
+    """Ask whether changing the pre-training set moves one end of an attribute against the other.
+
+    ::
+
+        shift = (AUROC of plus - AUROC of minus) in the last group - the same in the first
+
+    Args:
+        evaluated: by method.
+        task: whose test images.
+        minus, plus: models.
+        ends: attribute -> its first and last group.
+    """
+    rows = [
+        {"method": method, "adaptation": adaptation, "attribute": attribute, "first": first, "last": last,
+         "found": difference_of(
+             evaluation.difference(task, adaptation, minus, plus, attribute, first),
+             evaluation.difference(task, adaptation, minus, plus, attribute, last),
+         )}
+        for method, evaluation in evaluated.items() for adaptation in evaluation.adaptations for attribute, (first, last) in ends.items()
+    ]  # fmt: skip
+    holm(rows)
+    return rows
+
+
+def gap(evaluation: Evaluated, task: str, adaptation: str, model: str, ends: tuple[str, str]) -> Difference | None:
+    """Give a model's own AUROC in the last group of an attribute minus that in the first."""
+    rows = [evaluation.estimate(task, adaptation, model, "age", group) for group in ends]
+    if any(row is None or math.isnan(row["se"]) for row in rows):
+        return None
+    first, last = ({"value": r["value"], "se": r["se"], "n_patients": r["n_patients"]} for r in rows if r is not None)
+    parts = [Difference(r["value"], math.nan, math.nan, r["se"], math.nan, int(r["n_patients"])) for r in (first, last)]
+    return difference_of(*parts)
+
+
+def closures(evaluated: dict[str, Evaluated], task: str, skewed: str, balanced: str, ends: tuple[str, str]) -> list[dict[str, Any]]:
+    """Ask how much of a model's age gap balancing closes: the gap before, the gap after, and the change of its size.
+
+    ::
+
+        closed = |gap of the skewed set's model| - |gap of the balanced set's|, signed so that above 0 means a smaller gap
+
+    The change has the error of the paired differences, since both models saw the same images.
+    """
+    rows = []
+    for method, evaluation in evaluated.items():
+        for adaptation in evaluation.adaptations:
+            before = gap(evaluation, task, adaptation, skewed, ends)
+            after = gap(evaluation, task, adaptation, balanced, ends)
+            moved = difference_of(*(evaluation.difference(task, adaptation, skewed, balanced, "age", group) for group in ends))
+            closed = None
+            if before is not None and moved is not None:
+                sign = -1.0 if before.value > 0 else 1.0
+                low, high = sorted((sign * moved.low, sign * moved.high))
+                closed = Difference(sign * moved.value, low, high, moved.error, moved.p, moved.patients)
+            rows.append({"method": method, "adaptation": adaptation, "before": before, "after": after, "found": closed})
+    holm(rows)
+    return rows
+
+
+def phantom_part(folder: Path) -> dict[str, Any]:
+    """Gather the phantom study."""
+    evaluated = {method: Evaluated(folder / f"evaluation-{method}") for method in METHODS}
+    ages = [g for g in next(iter(evaluated.values())).groups("both", "age") if g != "unknown"]
+    ends = (ages[0], ages[-1])
+    return {
+        "name": "Two phantom hospitals",
+        "sets": sets_of(folder),
+        "ends": ends,
+        "home": home_and_away(evaluated, {"northgate": ("old", "young"), "pujiang": ("young", "old")}),
+        "forest": by_group(evaluated, "both", "young", "old", ("age", "sex", "ethnicity")),
+        "shifts": shifts(evaluated, "both", "young", "old", {"age": ends, "sex": ("female", "male"), "ethnicity": ("Asian", "White")}),
+        "closed": [{"from": skewed, "rows": closures(evaluated, "both", skewed, "both-balanced", ends)} for skewed in ("old", "young")],
+        "paper": paper_count(evaluated),
+    }
+
+
+def odir_part(folder: Path) -> dict[str, Any]:
+    """Gather the study on ODIR-5K."""
+    evaluated = {method: Evaluated(folder / f"evaluation-{method}") for method in METHODS}
+    ages = [g for g in next(iter(evaluated.values())).groups("odir-diabetes", "age") if g != "unknown"]
+    ends = (ages[0], ages[-1])
+    return {
+        "name": "ODIR-5K",
+        "sets": sets_of(folder),
+        "ends": ends,
+        "forest": by_group(evaluated, "odir-diabetes", "younger", "older", ("age", "sex")),
+        "shifts": shifts(evaluated, "odir-diabetes", "younger", "older", {"age": ends, "sex": ("female", "male")}),
+        "paper": paper_count(evaluated),
+    }
+
+
+def paper_count(evaluated: dict[str, Evaluated]) -> dict[str, Any]:
+    """Count the comparisons that the five-seed t-test calls significant, beside those of the paired test, before any correction."""
+    counts = {"cells": 0, "paper": 0, "paired": 0}
+    for evaluation in evaluated.values():
+        key = ["task", "adaptation", "attribute", "group", "model_a", "model_b"]
+        both = evaluation.paper.merge(evaluation.pairs, on=key, suffixes=("_paper", ""))
+        both = both[both["p_paper"].notna() & both["p"].notna()]
+        counts["cells"] += len(both)
+        counts["paper"] += int((both["p_paper"] < 0.05).sum())
+        counts["paired"] += int((both["p"] < 0.05).sum())
+    return counts
+
+
+PARTS = {"phantom": phantom_part, "odir": odir_part}
+
+
+def findings(part: dict[str, Any]) -> list[str]:
+    """Put into sentences what the tables say, whatever it is."""
+    said = []
+    if "home" in part:
+        said.append(_counted("Home against away", part["home"], "A model did better where it was pre-trained", "worse"))
+    age = [row for row in part["shifts"] if row["attribute"] == "age"]
+    others = [row for row in part["shifts"] if row["attribute"] != "age"]
+    first, last = part["ends"]
+    said.append(
+        _counted(f"Shift of '{last}' against '{first}'", age, "The gap between ages followed the ages in the set", "moved the other way")
+    )
+    said.append(_counted("Shifts by sex and ethnicity, where none is expected", others, "A group moved", "moved the other way", null=True))
+    for block in part.get("closed", []):
+        what = f"Balancing both hospitals by age, against the set '{block['from']}'"
+        said.append(_counted(what, block["rows"], "The age gap became smaller", "larger"))
+    return said
+
+
+def _counted(what: str, rows: Sequence[dict[str, Any]], for_it: str, against_it: str, *, null: bool = False) -> str:
+    """Count the comparisons whose interval excludes 0 after Holm's correction, and say what the others could have shown."""
+    found = [row["found"] for row in rows if row["found"] is not None]
+    if not found:
+        return f"{what}: not estimable, the groups are too small."
+    clear = [row["found"] for row in rows if row["found"] is not None and row["p_holm"] < 0.05]
+    up, down = sum(d.value > 0 for d in clear), sum(d.value < 0 for d in clear)
+    values = f"estimates from {min(d.value for d in found):+.3f} to {max(d.value for d in found):+.3f}"
+    powered = f"{min(d.showable for d in found):.3f} to {max(d.showable for d in found):.3f}"
+    if not clear:
+        rest = "as expected" if null else "so the question stays open at this size"
+        return f"{what}: none of {len(found)} comparisons is clear of 0 ({values}), {rest}; differences of {powered} could have been shown."
+    outcome = f"{for_it} in {up}" + (f", {against_it} in {down}" if down else "")
+    return (
+        f"{what}: {outcome} of {len(found)} comparisons after Holm's correction ({values}); differences of {powered} could have been shown."
+    )
+
+
+def forest_figures(part: dict[str, Any], older: str, younger: str) -> list[dict[str, Any]]:
+    """Draw the differences by group, one figure a method, as SVG."""
+    figures = []
+    for method, title in METHODS.items():
+        rows = [row for row in part["forest"] if row["method"] == method and row["found"] is not None]
+        if rows:
+            label = f"{title}: difference of AUROC between the sets {older} and {younger} by group; the numbers are in the table beneath"
+            caption = (
+                f"{title}: AUROC of the model of “{older}” minus that of “{younger}”. Solid circle: linear probe. "
+                "Open square: fine-tuning. 95 % intervals; longer ones are cut at the edge."
+            )
+            figures.append({"svg": draw_forest(rows, label), "caption": caption})
+    return figures
+
+
+def draw_forest(rows: Sequence[dict[str, Any]], label: str) -> Any:
+    """Draw one method's differences: a line a group, a mark an adaptation."""
+    from markupsafe import Markup, escape
+
+    groups = list(dict.fromkeys((row["attribute"], row["group"]) for row in rows))
+    reach = min(0.3, max(0.05, *(abs(end) for row in rows for end in (row["found"].low, row["found"].high))))
+    height, left, width = 30 * len(groups) + 46, 190, 640
+
+    def x(value: float) -> float:
+        return round(left + (max(-reach, min(reach, value)) + reach) / (2 * reach) * (width - left - 20), 1)
+
+    marks = [f'<line class="zero" x1="{x(0)}" x2="{x(0)}" y1="6" y2="{height - 30}"/>']
+    ticks = (-reach, -reach / 2, 0.0, reach / 2, reach)
+    marks += [f'<text x="{x(tick)}" y="{height - 14}" text-anchor="middle">{tick:+.2f}</text>' for tick in ticks]
+    for place, (attribute, group) in enumerate(groups):
+        y = 22 + 30 * place
+        marks.append(f'<text x="0" y="{y + 4}">{escape(f"{attribute}: {group}")}</text>')
+        marks.append(f'<line class="axis" x1="{left}" x2="{width - 20}" y1="{y + 15}" y2="{y + 15}"/>')
+        here = [row for row in rows if (row["attribute"], row["group"]) == (attribute, group)]
+        for number, row in enumerate(here):
+            found, at = row["found"], y - 4 + 9 * number
+            kind = "probe" if row["adaptation"] == "probe-cached" else "tune"
+            marks.append(f'<line class="{kind}" stroke-width="1.6" x1="{x(found.low)}" x2="{x(found.high)}" y1="{at}" y2="{at}"/>')
+            if kind == "probe":
+                marks.append(f'<circle class="{kind}" cx="{x(found.value)}" cy="{at}" r="3.4" stroke-width="1.6"/>')
+            else:
+                marks.append(f'<rect class="{kind}" x="{x(found.value) - 3}" y="{at - 3}" width="6" height="6" stroke-width="1.6"/>')
+    return Markup(f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}" width="100%">{"".join(marks)}</svg>')
+
+
+def plain(value: Any) -> Any:
+    """Turn differences and not-a-numbers into what JSON can hold."""
+    if isinstance(value, Difference):
+        numbers = {**asdict(value), "showable": value.showable, "patients_needed": value.patients_needed}
+        return {name: plain(number) for name, number in numbers.items()}
+    if isinstance(value, dict):
+        return {name: plain(v) for name, v in value.items() if name not in ("at", "figures")}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def write_report(out: Path, archives: Sequence[str]) -> Path:
+    """Write ``report.json`` and ``report.html``.
+
+    Args:
+        out: the study's folder.
+        archives: of `PARTS`, those that were run.
+
+    Returns:
+        The page.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    parts = {name: PARTS[name](out / name) for name in archives}
+    for name, part in parts.items():
+        part["findings"] = findings(part)
+        part["figures"] = forest_figures(part, *{"phantom": ("old", "young"), "odir": ("older", "younger")}[name])
+    (out / "report.json").write_text(json.dumps(plain(parts), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    words = {"methods": METHODS, "adaptations": ADAPTATIONS, "gap": GAP}
+    environment.filters.update(signed=lambda v: f"{v:+.3f}", p=lambda v: "< 0.001" if v < 0.001 else f"{v:.3f}")
+    page = environment.get_template("report.html.j2").render(parts=parts, **words)
+    (out / "report.html").write_text(page, encoding="utf-8")
+    return out / "report.html"

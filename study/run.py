@@ -1,0 +1,192 @@
+"""The design of Zhou et al. in miniature: does what a backbone is pre-trained on change whom it serves?
+
+    python study/run.py OUT [--scale 1] [--odir FOLDER] [--workers 0]
+
+Every step is a command of evenfooting, printed before it runs; each goes on where it stopped, so this may be killed and started
+again. On two cores it takes up to an hour. `--scale 4` has four times as many patients, images and samples seen.
+
+On phantoms (known truth: age changes the vessels, sex and ethnicity nothing that a camera sees): an archive of two hospitals whose
+patients are on average 69 and 47 years old; four pre-training sets of one size (the old hospital, the young one, the old one
+balanced by age, both balanced by age); MAE and DINOv2; tasks on patients that no set has seen, at each hospital and at both.
+
+On ODIR-5K, where its folder is given: two sets of one size, drawn from the same patients with opposite skews of age.
+
+Ends in OUT/report.html, OUT/report.json and a data card of every set in OUT/cards/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from report import write_report
+
+HERE = Path(__file__).resolve().parent
+OLD, YOUNG = "Northgate Eye Hospital", "Pujiang Eye Centre"
+METHODS = ("mae", "dinov2")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the study is.
+
+    Attributes:
+        patients: of the phantom archive, at both hospitals together.
+        images: in each pre-training set.
+        samples: seen in pre-training, by method.
+        epochs: of fine-tuning.
+        seeds: of every adaptation.
+    """
+
+    patients: int
+    images: int
+    samples: dict[str, int]
+    epochs: int = 8
+    seeds: int = 5
+
+    @classmethod
+    def at(cls, scale: float) -> Size:
+        """Give the size at a scale; 1 is an hour on two cores."""
+        return cls(round(1400 * scale), round(560 * scale), {"mae": round(12000 * scale), "dinov2": round(8000 * scale)})
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An archive and the pre-training sets that are drawn from it.
+
+    Attributes:
+        name: of its folder beneath OUT.
+        sets: name -> options of ``curate sample``.
+        tasks: task files in `study/tasks`.
+    """
+
+    name: str
+    sets: dict[str, list[str]]
+    tasks: tuple[str, ...]
+
+
+PHANTOM = Archive(
+    "phantom",
+    {
+        "old": ["--balance", "none", "--where", f"site == '{OLD}'"],
+        "young": ["--balance", "none", "--where", f"site == '{YOUNG}'"],
+        "old-balanced": ["--balance", "age", "--where", f"site == '{OLD}'"],
+        "both-balanced": ["--balance", "age"],
+    },
+    ("northgate", "pujiang", "both"),
+)
+ODIR = Archive(
+    "odir",
+    {
+        "older": ["--balance", "age", "--bins", "age=50,65", "--target", str(HERE / "targets" / "older.csv")],
+        "younger": ["--balance", "age", "--bins", "age=50,65", "--target", str(HERE / "targets" / "younger.csv")],
+    },
+    ("odir-diabetes",),
+)
+HOLDOUT = "0.4"  # of the patients: half of what is labelled tests
+
+
+class Steps:
+    """Runs commands in a folder and tells them.
+
+    Args:
+        folder: where they run.
+        workers: processes of each.
+    """
+
+    def __init__(self, folder: Path, workers: int) -> None:
+        self.folder, self.workers = folder, workers
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self, room: str, *words: object, workers: bool = True) -> None:
+        """Run one command; stop where it fails."""
+        command = [room, *map(str, words), *(["--workers", str(self.workers)] if workers and self.workers else [])]
+        print(f"\n$ {shlex.join(command)}", flush=True)
+        started = time.monotonic()
+        done = subprocess.run([sys.executable, "-m", *command], cwd=self.folder, check=False, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        if done.returncode:
+            raise SystemExit(f"study: '{shlex.join(command)}' ended with code {done.returncode}; start this again to go on there")
+        print(f"({time.monotonic() - started:,.0f} s)", flush=True)
+
+
+def study(archive: Archive, steps: Steps, size: Size, images: int) -> None:
+    """Draw the sets, pre-train on each with both methods, evaluate, and make the cards.
+
+    Args:
+        archive: with a cohort in its folder.
+        steps: in that folder.
+        size: of the study.
+        images: in each set.
+    """
+    for name, options in archive.sets.items():
+        steps.run("curate", "sample", *options, "--images", images, "--holdout", HOLDOUT, "--name", name, "--out", f"sets/{name}")
+    first = next(iter(archive.sets))
+    for method in METHODS:
+        for name in archive.sets:
+            steps.run(
+                "pretrain", "run", f"sets/{name}", "--recipe", f"{method}-tiny", "--samples", size.samples[method],
+                "--out", f"runs/{method}-{name}", "--quiet",
+            )  # fmt: skip
+        steps.run(
+            "evaluate", "run", "--out", f"evaluation-{method}", "--shards", f"sets/{first}", "--seeds", size.seeds,
+            *(word for task in archive.tasks for word in ("--task", HERE / "tasks" / f"{task}.yaml")),
+            *(word for name in archive.sets for word in ("--model", f"{name}=runs/{method}-{name}")),
+            "--adapt", "probe-cached", "--adapt", "finetune", "--set", f"finetune.epochs={size.epochs}", "--quiet",
+        )  # fmt: skip
+        steps.run("evaluate", "figures", f"evaluation-{method}", "--out", f"figures-{method}", "--quiet", workers=False)
+    for name in archive.sets:
+        steps.run(
+            "cards", "build", "--shards", f"sets/{name}", "--evaluation", f"evaluation-{METHODS[0]}", "--out", f"cards/{name}",
+            "--quiet", workers=False,
+        )  # fmt: skip
+
+
+def phantom(out: Path, size: Size, workers: int) -> None:
+    """Run the study on phantoms."""
+    steps = Steps(out / PHANTOM.name, workers)
+    steps.run("curate", "simulate", "archive", "--sites", 2, "--patients", size.patients, "--seed", 1, "--quiet")
+    steps.run("curate", "ingest", "archive/manifest.csv", "--images", "archive/images", "--name", "Two phantom hospitals", "--quiet")
+    steps.run("curate", "measure", "--quiet")
+    steps.run("curate", "describe", "--quiet")
+    study(PHANTOM, steps, size, size.images)
+
+
+def odir(out: Path, folder: Path, size: Size, workers: int) -> None:
+    """Run the study on ODIR-5K."""
+    steps = Steps(out / ODIR.name, workers)
+    found = sorted(str(p.resolve()) for p in folder.glob("images*") if p.is_dir())
+    steps.run(
+        "curate", "ingest", (folder / "full_df.csv").resolve(), "--profile", "odir5k", "--name", "ODIR-5K", "--quiet",
+        *(word for path in found for word in ("--images", path)),
+    )  # fmt: skip
+    steps.run("curate", "measure", "--quiet")
+    study(ODIR, steps, size, 600)
+
+
+def main() -> None:
+    """Run what was asked for and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("out", type=Path, help="where everything goes")
+    parser.add_argument("--scale", type=float, default=1.0, help="patients, images and samples seen, as a multiple")
+    parser.add_argument("--odir", type=Path, help="folder of ODIR-5K: full_df.csv and folders of images")
+    parser.add_argument("--workers", type=int, default=0, help="processes; 0: one a core")
+    options = parser.parse_args()
+    if not 0 < options.scale <= 1000:
+        parser.error("--scale: give a number above 0, at most 1000")
+    size = Size.at(options.scale)
+    phantom(options.out, size, options.workers)
+    archives = [PHANTOM.name]
+    if options.odir is not None:
+        odir(options.out, options.odir, size, options.workers)
+        archives.append(ODIR.name)
+    print(f"\n{write_report(options.out, archives)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""The study's report: what it computes from the evaluations' files, and that it can be read."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+STUDY = Path(__file__).resolve().parents[1] / "study"
+SETS = ("old", "young", "old-balanced", "both-balanced")
+GROUPS = {"age": ("under 40", "40 to 70", "over 70"), "sex": ("female", "male"), "ethnicity": ("Asian", "White")}
+
+
+@pytest.fixture
+def report(monkeypatch: pytest.MonkeyPatch) -> Any:
+    if not STUDY.is_dir():
+        pytest.skip("the study is not at hand: no study/")
+    monkeypatch.syspath_prepend(str(STUDY))
+    yield importlib.import_module("report")
+    sys.modules.pop("report", None)
+
+
+def write_evaluation(folder: Path, values: dict[tuple[str, str], float], error: float = 0.01) -> None:
+    """Write the files of an evaluation in which the AUROC of (model, age group) is as given, and 0.8 elsewhere."""
+    folder.mkdir(parents=True)
+    cells = [("all", "all"), *((a, g) for a, names in GROUPS.items() for g in names)]
+    tasks, adaptations = ("northgate", "pujiang", "both"), ("probe-cached", "finetune")
+    auroc = lambda model, group: values.get((model, group), 0.8)  # noqa: E731
+    estimates, comparisons = [], []
+    for task in tasks:
+        for adaptation in adaptations:
+            common = {"task": task, "adaptation": adaptation, "metric": "auroc"}
+            for attribute, group in cells:
+                where = {**common, "attribute": attribute, "group": group, "n_patients": 100}
+                estimates += [{**where, "model": m, "class": "macro", "value": auroc(m, group), "se": 0.02} for m in SETS]
+                for i, a in enumerate(SETS):
+                    for b in SETS[i + 1 :]:
+                        d = auroc(b, group) - auroc(a, group)
+                        row = {
+                            **where,
+                            "model_a": a,
+                            "model_b": b,
+                            "difference": d,
+                            "low": d - 1.96 * error,
+                            "high": d + 1.96 * error,
+                            "se": error,
+                        }
+                        p = math.erfc(abs(d) / error / math.sqrt(2))
+                        comparisons += [{**row, "method": "DeLong", "p": p}, {**row, "method": "paper: t-test over seeds", "p": p / 2}]
+    pd.DataFrame(estimates).to_parquet(folder / "estimates.parquet")
+    pd.DataFrame(comparisons).to_parquet(folder / "comparisons.parquet")
+
+
+def write_study(out: Path, values: dict[tuple[str, str], float]) -> None:
+    """Write what the report reads of a study on phantoms."""
+    for method in ("mae", "dinov2"):
+        write_evaluation(out / "phantom" / f"evaluation-{method}", values)
+    for name in SETS:
+        folder = out / "phantom" / "sets" / name
+        folder.mkdir(parents=True)
+        by = {"age": {g: {"images": 10, "patients": 8} for g in GROUPS["age"]}}
+        (folder / "sample.json").write_text(json.dumps({"gates": [{"images": 30, "patients": 24, "by": by}]}))
+
+
+def test_a_difference_of_differences_adds_the_errors_of_two_groups(report: Any) -> None:
+    first = report.Difference(0.02, 0.0, 0.04, 0.03, 0.5, 50)
+    second = report.Difference(0.10, 0.0, 0.20, 0.04, 0.1, 70)
+    found = report.difference_of(first, second)
+    assert found.value == pytest.approx(0.08)
+    assert found.error == pytest.approx(0.05)
+    assert (found.low, found.high) == pytest.approx((0.08 - 1.959964 * 0.05, 0.08 + 1.959964 * 0.05))
+    assert found.patients == 120
+    assert report.difference_of(first, None) is None
+
+
+def test_power_is_that_of_a_normal_test(report: Any) -> None:
+    rng = np.random.default_rng(0)
+    found = report.Difference(0.0, 0.0, 0.0, 0.03, 1.0, 200)
+    drawn = rng.normal(found.showable, 0.03, 200_000)
+    assert (np.abs(drawn) > 1.959964 * 0.03).mean() == pytest.approx(0.8, abs=0.01)
+    fewer = report.Difference(0.0, 0.0, 0.0, 0.03 * math.sqrt(200 / found.patients_needed), 1.0, found.patients_needed)
+    assert fewer.showable == pytest.approx(report.GAP, rel=0.01)
+
+
+def test_holm_is_that_of_the_textbook(report: Any) -> None:
+    rows: list[dict[str, Any]] = [{"found": report.Difference(0, 0, 0, 1, p, 1)} for p in (0.01, 0.04, 0.03, 0.005)]
+    report.holm(rows)
+    assert [row["p_holm"] for row in rows] == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_an_effect_that_is_there_is_found_and_one_that_is_not_is_left_open(report: Any, tmp_path: Path) -> None:
+    # The young set's model is better for the young by 0.1, the old one's for the old; balanced sets serve all alike.
+    values = {("old", "under 40"): 0.7, ("young", "over 70"): 0.7}
+    write_study(tmp_path, values)
+    page = report.write_report(tmp_path, ["phantom"]).read_text(encoding="utf-8")
+    part = json.loads((tmp_path / "report.json").read_text())["phantom"]
+    age = [row["found"] for row in part["shifts"] if row["attribute"] == "age"]
+    assert [row["value"] for row in age] == pytest.approx([0.2] * 4)
+    closed = {block["from"]: [row["found"]["value"] for row in block["rows"]] for block in part["closed"]}
+    assert closed["old"] == pytest.approx([0.1] * 4)
+    assert closed["young"] == pytest.approx([0.1] * 4)
+    said = part["findings"]
+    assert "The gap between ages followed the ages in the set in 4 of 4 comparisons" in said[1]
+    assert "none of 8 comparisons is clear of 0" in said[2]
+    assert "as expected" in said[2]
+    assert "Home against away: none of 8" in said[0]
+    assert page.count("<svg") == 2
+    assert "nan" not in page
+
+
+def test_an_effect_the_other_way_round_is_said_so(report: Any, tmp_path: Path) -> None:
+    write_study(tmp_path, {("young", "under 40"): 0.7, ("both-balanced", "over 70"): 0.6})
+    report.write_report(tmp_path, ["phantom"])
+    part = json.loads((tmp_path / "report.json").read_text())["phantom"]
+    assert "moved the other way in 4" in part["findings"][1]
+    assert "larger in 4" in part["findings"][3]
