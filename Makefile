@@ -2,13 +2,14 @@
 # make test   lint, types and the whole suite
 # make bench  every benchmark behind docs/benchmarks.md
 # make study  the design of the paper in miniature, ending in a report
+# make docs   the documentation as a site, in site/
 # Each sets up .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 STUDY ?= study-results
 
-.PHONY: demo test bench study lint clean
+.PHONY: demo test bench study docs lint clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -41,5 +42,9 @@ bench: .venv/ready
 study: .venv/ready
 	$(BIN)/python study/run.py $(STUDY) $(STUDY_ARGS)
 
+docs: .venv/ready
+	$(BIN)/python -m properdocs build --strict --quiet -f mkdocs.yml
+	@printf '%s\n' "$$(pwd)/site/index.html"
+
 clean:
-	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

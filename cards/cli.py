@@ -19,12 +19,12 @@ IdentifyDir = Annotated[Path, typer.Option("--identify", help="The folder of cur
 PolicyName = Annotated[str, typer.Option("--policy", help="Disclosure policy: opensafely, nhs_hes, ons_10, cms_11 or none.")]
 Registries = Annotated[
     list[str] | None,
-    typer.Option("--registry", metavar="NAME", help="Ask a further registry's items too: healthsheet, datasheets or beamrad. Repeatable."),
+    typer.Option("--registry", metavar="NAME", help="Ask a further registry's items too: healthsheet, datasheets or beamrad; repeatable."),
 ]
 Language = Annotated[
-    str, typer.Option("--language", metavar="TAG", help="Language: en, de, or a translator's FILE.yaml. [default: card.yaml's, else en]")
+    str, typer.Option("--language", metavar="TAG", help="Language: en, de, or a translator's FILE.yaml.  [default: card.yaml's, else en]")
 ]
-AnswersFile = Annotated[Path | None, typer.Option("--answers", help="The answers of people. [default: card.yaml in --out]")]
+AnswersFile = Annotated[Path | None, typer.Option("--answers", help="The answers of people.  [default: card.yaml in --out]")]
 
 
 @app.command()
@@ -151,7 +151,7 @@ def diff(
 def export(
     form: Annotated[str, typer.Argument(metavar="FORMAT", help="readme, croissant, chai, json-schema or tables (CSV).")],
     card: Annotated[Path, typer.Argument(metavar="CARD", help="The card's folder, or its card.json.")] = Path("card"),
-    out: Annotated[Path | None, typer.Option("--out", help="The file, or the folder of several. [default: beside card.json]")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The file, or the folder of several.  [default: beside card.json]")] = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,

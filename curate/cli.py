@@ -60,18 +60,25 @@ def ingest(
             help="Tables (.csv, .tsv, .xlsx, .parquet, .jsonl); a folder of images or DICOM files; a dataset (folder, hf:NAME); a database."
         ),
     ],
-    images: Annotated[list[Path] | None, typer.Option("--images", help="Folder of the images; may be given again.")] = None,
+    images: Annotated[list[Path] | None, typer.Option("--images", help="Folder of the images; repeatable.")] = None,
     profile: Annotated[str | None, typer.Option(help="How a known archive is coded, as odir5k; or a .yaml file.")] = None,
-    map: Annotated[list[str] | None, typer.Option("--map", metavar="COLUMN=NAME", help='As age="Patient Age".')] = None,
+    map: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="COLUMN=NAME", help='A column and its name in the table, as age="Patient Age"; repeatable.'),
+    ] = None,
     codes: Annotated[
-        list[str] | None, typer.Option("--codes", metavar="COLUMN=CODE:MEANING,...", help="As sex=0:female,1:male; ethnicity=nhs.")
+        list[str] | None,
+        typer.Option(
+            "--codes", metavar="COLUMN=CODE:MEANING,...", help="What codes mean, as sex=0:female,1:male or ethnicity=nhs; repeatable."
+        ),
     ] = None,
     eye: Annotated[
-        list[str] | None, typer.Option("--eye", metavar="SIDE:COLUMN=NAME", help="One row a patient: as left:path=Left-Fundus.")
+        list[str] | None, typer.Option("--eye", metavar="SIDE:COLUMN=NAME", help="One row a patient: as left:path=Left-Fundus; repeatable.")
     ] = None,
     ethnicity_scheme: Annotated[str, typer.Option(help="as-recorded, ons-2021, uk-biobank or us-omb.")] = "as-recorded",
     keep_column: Annotated[
-        list[str] | None, typer.Option("--keep-column", metavar="NAME", help="Copy it though it looks as if it identified people.")
+        list[str] | None,
+        typer.Option("--keep-column", metavar="NAME", help="Copy it though it looks as if it identified people; repeatable."),
     ] = None,
     pattern: Annotated[str | None, typer.Option(help="Regular expression whose named groups read columns from file names.")] = None,
     date_format: Annotated[str | None, typer.Option(help="Of dates that are not ISO, as %d/%m/%Y.")] = None,
@@ -123,7 +130,8 @@ def measure(
     model: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="FILE.yaml", help="An ONNX network, described in this file, that marks vessels, arteries and veins, or discs."
+            metavar="FILE.yaml",
+            help="An ONNX network, described in this file, that marks vessels, arteries and veins, or discs; repeatable.",
         ),
     ] = None,
     imports: Annotated[
@@ -132,7 +140,7 @@ def measure(
             "--import",
             metavar="TOOL=FOLDER",
             help="Take the measures from tables of automorph, pvbm, vascx or a profile.yaml of your own; "
-            "with none of the options above, the photographs are not measured.",
+            "with none of the options above, the photographs are not measured; repeatable.",
         ),
     ] = None,
     workers: Workers = 0,
@@ -228,7 +236,9 @@ def sample(
             help="With several columns: joint evens their combinations, marginal each column's groups; auto joint where none is thin."
         ),
     ] = "auto",
-    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="File of patients to leave out, as another hold-out.")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", help="File of patients to leave out, as another hold-out; repeatable.")
+    ] = None,
     where: Annotated[
         str,
         typer.Option(
@@ -257,7 +267,7 @@ def sample(
         Path | None, typer.Option(metavar="FILE.svg", help="Draw the plan into a file, before anything else is written.")
     ] = None,
     identified: Annotated[Path, typer.Option("--identify", metavar="DIR", help="What --balance auto reads.")] = Path("identify"),
-    name: Annotated[str | None, typer.Option(help="The shard set's name.")] = None,
+    name: Annotated[str | None, typer.Option(help="The shard set's name.  [default: the cohort's, and how it was balanced]")] = None,
     cohort: CohortDir = Path("cohort"),
     out: Annotated[Path, typer.Option(help="The shard set folder to make.")] = Path("shards"),
     bins: Bins = None,

@@ -62,7 +62,9 @@ Part = Annotated[
 ]
 CohortDir = Annotated[Path, typer.Option("--cohort", help="The cohort folder.")]
 ShardsDir = Annotated[Path, typer.Option("--shards", help="The shard set folder.")]
-Bins = Annotated[list[str] | None, typer.Option("--bins", metavar="COLUMN=EDGES", help="Edges of the groups of a number, as age=40,70.")]
+Bins = Annotated[
+    list[str] | None, typer.Option("--bins", metavar="COLUMN=EDGES", help="Edges of the groups of a number, as age=40,70; repeatable.")
+]
 
 
 def _show_version(value: bool) -> None:
@@ -154,5 +156,5 @@ def run(app: typer.Typer, name: str) -> NoReturn:
 def _fail(message: str, code: int) -> NoReturn:
     if mode.debug:
         traceback.print_exc()
-    print("error: " + " ".join(message.split("\n")), file=sys.stderr, flush=True)
+    print("error: " + console.printable(" ".join(message.split("\n"))), file=sys.stderr, flush=True)
     sys.exit(code)

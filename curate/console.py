@@ -29,12 +29,19 @@ mode = Mode()
 
 
 def say(text: str = "") -> None:
-    """Print one line (or several) for people; silent under ``--quiet`` and ``--json``.
-
-    A name from a table may hold a terminal's control codes: they become blanks.
-    """
+    """Print one line (or several) for people; silent under ``--quiet`` and ``--json``."""
     if not (mode.quiet or mode.json):
-        print("".join(c if c.isprintable() or c in "\n\t" else " " for c in text), flush=True)
+        print(printable(text), flush=True)
+
+
+def printable(text: str) -> str:
+    """Make blanks of a terminal's control codes, which a name from a table may hold.
+
+    Example:
+        >>> printable("site \x1b[31mred")
+        'site  [31mred'
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
 
 
 def short(text: str, most: int = 60) -> str:
@@ -51,7 +58,7 @@ def short(text: str, most: int = 60) -> str:
 def warn(text: str) -> None:
     """Print a line that the user should not miss to standard error; silent under ``--quiet``."""
     if not mode.quiet:
-        print(f"note: {text}", file=sys.stderr, flush=True)
+        print(f"note: {printable(text)}", file=sys.stderr, flush=True)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "") -> None:

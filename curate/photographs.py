@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from curate.likeness import hashes
 
-Image.MAX_IMAGE_PIXELS = 200_000_000  # a decompression bomb is a damaged image, not a crash
+# A decompression bomb is a damaged image, not a crash: Pillow warns from this size on and refuses twice of it.
+Image.MAX_IMAGE_PIXELS = 200_000_000
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def read_grey(data: bytes) -> tuple[np.ndarray, int, int]:

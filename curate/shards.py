@@ -99,4 +99,7 @@ def open_shards(folder: Path) -> ShardSet:
         index = pd.read_parquet(folder / "index.parquet")
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: index.parquet cannot be read ({' '.join(str(error).split())})") from None
+    for name in index["shard"].unique():
+        if os.path.basename(name) != name:
+            raise UserError(f"{folder}: index.parquet names the shard '{name}', which is not a file of this folder")
     return ShardSet(folder=folder, index=index, about=about)

@@ -12,7 +12,7 @@ from curate.command import Bins, CohortDir, Debug, Json, Part, Quiet, Scheduler,
 
 app = new_app("Measure whom a model serves, and how sure we are.")
 
-Out = Annotated[Path, typer.Option("--out", help="The evaluation folder.")]
+Out = Annotated[Path, typer.Option("--out", help="The evaluation folder to make.")]
 By = Annotated[str | None, typer.Option("--by", metavar="COLUMNS", help="Subgroups, as age,sex,ethnicity.")]
 Bootstrap = Annotated[
     bool, typer.Option("--bootstrap", help="Intervals of AUROC and AUPRC from the bootstrap of patients too, not from influence functions.")
@@ -31,7 +31,7 @@ def run_command(
         typer.Option(
             "--model",
             metavar="NAME=SPEC",
-            help="A run's folder, a checkpoint's file, timm:MODEL or random:MODEL; repeatable. Default: every finished run in runs/.",
+            help="A run's folder, a checkpoint's file, timm:MODEL or random:MODEL; repeatable.  [default: every finished run in runs/]",
         ),
     ] = None,
     cohort: CohortDir = Path("cohort"),
@@ -176,7 +176,7 @@ def compare_command(
         typer.Option(metavar="MODEL=SITE", help="Where a model was trained, with --by site; repeatable.  [default: as its run says]"),
     ] = None,
     cohort: Annotated[Path | None, typer.Option(help="A cohort folder that has the columns of --by.")] = None,
-    out: Annotated[Path, typer.Option("--out", help="The folder to write.")] = Path("comparison"),
+    out: Annotated[Path, typer.Option("--out", help="The folder to make.")] = Path("comparison"),
     by: By = None,
     bins: Bins = None,
     metrics: Metrics = None,
@@ -209,12 +209,12 @@ def power_command(
     negatives: Annotated[int | None, typer.Option(help="... and its negative images.")] = None,
     auroc: Annotated[float | None, typer.Option(help="... and the AUROC expected.")] = None,
     icc: Annotated[float, typer.Option(help="Planned: correlation of the images of one patient.")] = 0.0,
-    images_per_patient: Annotated[float, typer.Option(help="Planned.")] = 1.0,
+    images_per_patient: Annotated[float, typer.Option(help="Planned: images of one patient.")] = 1.0,
     rest_positives: Annotated[int | None, typer.Option(help="Planned: positive images of all others.  [default: as in the group]")] = None,
     rest_negatives: Annotated[int | None, typer.Option(help="Planned: negative images of all others.  [default: as in the group]")] = None,
     correlation: Annotated[float, typer.Option(help="Planned: of two models' AUROC over samples of patients.")] = 0.7,
     variance: Annotated[str, typer.Option(help="Planned: obuchowski or hanley-mcneil.")] = "obuchowski",
-    gap: Annotated[float, typer.Option(help="To be shown.")] = 0.05,
+    gap: Annotated[float, typer.Option(help="The gap to be shown.")] = 0.05,
     power: Annotated[float, typer.Option(help="Chance that the test finds it.")] = 0.8,
     level: Annotated[float, typer.Option(help="Of the two-sided test.")] = 0.05,
     json: Json = False,
@@ -245,7 +245,7 @@ def figures_command(
     evaluation: Annotated[Path, typer.Argument(help="The evaluation folder.")] = Path("evaluation"),
     out: Annotated[Path | None, typer.Option("--out", help="The folder to make.  [default: the evaluation's name-figures]")] = None,
     figures: Annotated[
-        str | None, typer.Option(metavar="KINDS", help="Which, as bars,differences,roc; default: all that the evaluation allows.")
+        str | None, typer.Option(metavar="KINDS", help="Which, as bars,differences,roc.  [default: all that the evaluation allows]")
     ] = None,
     task: Annotated[list[str] | None, typer.Option("--task", help="Name of a task; repeatable.")] = None,
     model: Annotated[list[str] | None, typer.Option("--model", help="Name of a model; repeatable.")] = None,

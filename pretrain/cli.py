@@ -21,15 +21,17 @@ Shards = Annotated[
     ),
 ]
 Mix = Annotated[
-    list[str] | None, typer.Option("--mix", metavar="FOLDER=WEIGHT", help="Train on several sets instead, each with its share; once a set.")
+    list[str] | None, typer.Option("--mix", metavar="FOLDER=WEIGHT", help="Train on several sets instead, each with its share; repeatable.")
 ]
 RecipeName = Annotated[
     str | None,
-    typer.Option("--recipe", help="Name of a recipe, or a .yaml file; mae or dinov2: its recipe for this machine. Default: mae."),
+    typer.Option("--recipe", help="Name of a recipe, or a .yaml file; mae or dinov2: its recipe for this machine.  [default: mae]"),
 ]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe, as optim.lr=1e-3.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe, as optim.lr=1e-3; repeatable.")
+]
 Samples = Annotated[int | None, typer.Option(min=1, help="Length in samples seen, instead of the recipe's.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N. Default: a GPU where there is one.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.  [default: a GPU where there is one]")]
 
 
 @app.command("run")
@@ -37,7 +39,7 @@ def run_command(
     shards: Shards = None,
     mix: Mix = None,
     recipe: RecipeName = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/<recipe>.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder.  [default: runs/<recipe>]")] = None,
     set_: Set = None,
     init: Annotated[
         str | None, typer.Option(metavar="SPEC", help="Start from these weights: a run, its checkpoint, a released file, timm:MODEL.")
@@ -46,9 +48,9 @@ def run_command(
     samples: Samples = None,
     workers: Workers = 0,
     device: Device = None,
-    keep_last: Annotated[int | None, typer.Option(min=1, help="Checkpoints that stay; the recipe's log.keep_last.")] = None,
+    keep_last: Annotated[int | None, typer.Option(min=1, help="Checkpoints that stay.  [default: the recipe's log.keep_last]")] = None,
     fsdp: Annotated[bool, typer.Option("--fsdp", help="Share out the weights to the processes of torchrun (FSDP2).")] = False,
-    compile: Annotated[bool | None, typer.Option(help="Compile each transformer block. Default: on a GPU.")] = None,
+    compile: Annotated[bool | None, typer.Option(help="Compile each transformer block.  [default: on a GPU]")] = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,

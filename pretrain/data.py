@@ -33,6 +33,15 @@ Filled = list[tuple[str, list[str]]]  # of each sample its key, and the keys of 
 UnderWay = tuple[Batch, list[Future[Filled]]]
 
 
+def decode_photograph(data: bytes) -> NDArray[np.uint8] | None:
+    """Decode an image file: uint8 [H, W, 3] RGB, or None where it is none, or claims to be larger than any photograph."""
+    try:
+        image: Any = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error:
+        return None
+    return image
+
+
 class Loader:
     """Batches of a shard set, by step.
 
@@ -68,8 +77,7 @@ class Loader:
         data, digest = self.shards.read(position)
         if hashlib.sha256(data).hexdigest() != digest:
             return None
-        image: Any = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
-        return image
+        return decode_photograph(data)
 
     def _readable(self, epoch: int, sample: int) -> tuple[int, NDArray[np.uint8], list[str]]:
         """Decode a sample, or the first readable one of its replacements: position, image, keys of the damaged ones."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+import reprlib
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -317,7 +318,8 @@ def _explain(error: ValidationError) -> str:
         *sections, unknown = location
         return f"no field '{'.'.join(location)}'{nearest(unknown, _fields_at(sections))}"
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    given = "" if first["type"] == "missing" else f", given {str(first.get('input'))[:60]}"
+    value = first.get("input")  # written short: a few aliases of YAML can stand for millions of values
+    given = "" if first["type"] == "missing" else f", given {(value if isinstance(value, str) else reprlib.repr(value))[:60]}"
     return f"field '{'.'.join(location)}': {first['msg'][0].lower()}{first['msg'][1:]}{given}{more}"
 
 

@@ -28,7 +28,7 @@ import numpy as np
 from curate import UserError, worker_count
 from curate.console import warn
 from pretrain.batch import Batch
-from pretrain.data import CHUNK, Filled, UnderWay, prepare_ahead
+from pretrain.data import CHUNK, Filled, UnderWay, decode_photograph, prepare_ahead
 from pretrain.order import batch_generator, epoch_order, view_generator
 from pretrain.source import expand_addresses
 
@@ -175,7 +175,7 @@ class Stream:
                 reader.join(timeout=2)  # one that waits for the network ends with the process
 
     def _fill_one(self, batch: Batch, step: int, place: int, data: bytes | None, item: Any) -> bool:
-        image: Any = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+        image = decode_photograph(data) if data else None
         if image is not None:
             self.views.fill(batch, place, image, view_generator(self.seed, step, self.share.start + place), item)
         return image is not None
@@ -230,7 +230,7 @@ class Stream:
         found: list[tuple[int, NDArray[np.uint8]]] = []
         with closing(self._samples(0)) as samples:
             for _, data in islice(samples, 10 * count):
-                image: Any = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+                image = decode_photograph(data) if data else None
                 if image is not None:
                     found.append((len(found), image))
                 if len(found) == count:

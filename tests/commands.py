@@ -12,9 +12,16 @@ from pathlib import Path
 QUICK = ["--samples", "256", "--set", "model.arguments.depth=2", "--set", "optim.batch=32", "--set", "optim.warmup_samples=64"]
 
 
+STRICT = Path(__file__).parent / "strict"
+
+
 def run(room: str, *arguments: object, cwd: Path) -> str:
-    done = subprocess.run([sys.executable, "-m", room, *map(str, arguments)], cwd=cwd, check=False, capture_output=True, text=True)
+    """Run a command in a process of its own, where no package may warn: a normal run is quiet."""
+    command = [sys.executable, "-m", room, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(STRICT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    done = subprocess.run(command, cwd=cwd, check=False, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, f"{room} {' '.join(map(str, arguments))}\n{done.stderr}"
+    assert "Warning" not in done.stderr, f"{room} {' '.join(map(str, arguments))}\n{done.stderr}"
     return done.stdout
 
 

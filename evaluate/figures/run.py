@@ -122,7 +122,12 @@ def _write(folder: Path, one: Drawn, taken: set[str]) -> dict[str, Any]:
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
     with writing(path, "w") as file:
-        table.to_csv(file, index=False, lineterminator="\n")
+        table.map(_no_formula).to_csv(file, index=False, lineterminator="\n")
+
+
+def _no_formula(value: Any) -> Any:
+    """Keep a spreadsheet from taking a name for a formula: an apostrophe goes before what could begin one."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _stem(words: Sequence[str], taken: set[str]) -> str:
