@@ -153,7 +153,7 @@ def phantom(out: Path, size: Size, workers: int) -> None:
     steps.run("curate", "simulate", "archive", "--sites", 2, "--patients", size.patients, "--seed", 1, "--quiet")
     steps.run("curate", "ingest", "archive/manifest.csv", "--images", "archive/images", "--name", "Two phantom hospitals", "--quiet")
     steps.run("curate", "measure", "--quiet")
-    steps.run("curate", "describe", "--quiet")
+    steps.run("curate", "describe", "--quiet", workers=False)
     study(PHANTOM, steps, size, size.images)
 
 

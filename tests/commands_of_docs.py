@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import shlex
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import typer
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("curate", "pretrain", "evaluate", "cards")
@@ -97,6 +101,22 @@ def spoken(page: Path) -> Iterator[Command]:
         except ValueError:
             words = found[1].split()
         yield Command(page, text.count("\n", 0, found.start()) + 1, tuple(words))
+
+
+def parse(command: Command) -> None:
+    """Have the command's own parser read it, with nothing done."""
+    room, *words = command.words
+    found: Any = typer.main.get_command(importlib.import_module(f"{room}.cli").app)
+    while hasattr(found, "commands"):
+        assert words, "no command is named"
+        if words[0] in ("--help", "--version", "--install-completion", "--show-completion"):
+            return
+        assert words[0] in found.commands, f"there is no command {words[0]}"
+        found = found.commands[words.pop(0)]
+    for parameter in found.params:
+        parameter.callback = None  # which would set the scheduler, or print
+    if "--help" not in words:
+        found.make_context(command.words[1], words)
 
 
 def anchors(text: str) -> set[str]:

@@ -8,14 +8,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 
-from commands_of_docs import ROOMS, ROOT, Command, anchors, blocks, commands, generator, links, markdown_files, spoken
+from commands_of_docs import ROOMS, ROOT, Command, anchors, blocks, commands, generator, links, markdown_files, parse, spoken
 
 PAGES = markdown_files()
+WRITTEN = [command for page in PAGES for block in blocks(page) for command in commands(block)]
 
 
 @pytest.fixture(scope="module")
@@ -54,25 +53,6 @@ def test_every_how_to_is_in_the_list_of_how_tos() -> None:
     folder = ROOT / "docs" / "how-to"
     listed = {target for _, target in links((folder / "README.md").read_text(encoding="utf-8"))}
     assert {p.name for p in folder.glob("*.md")} - {"README.md"} <= listed
-
-
-def parse(command: Command) -> None:
-    """Have the command's own parser read it, with nothing done."""
-    room, *words = command.words
-    found: Any = typer.main.get_command(importlib.import_module(f"{room}.cli").app)
-    while hasattr(found, "commands"):
-        assert words, "no command is named"
-        if words[0] in ("--help", "--version", "--install-completion", "--show-completion"):
-            return
-        assert words[0] in found.commands, f"there is no command {words[0]}"
-        found = found.commands[words.pop(0)]
-    for parameter in found.params:
-        parameter.callback = None  # which would set the scheduler, or print
-    if "--help" not in words:
-        found.make_context(command.words[1], words)
-
-
-WRITTEN = [command for page in PAGES for block in blocks(page) for command in commands(block)]
 
 
 def test_the_documentation_has_commands_of_every_room() -> None:

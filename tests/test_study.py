@@ -7,11 +7,14 @@ import json
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+
+from commands_of_docs import Command, parse
 
 STUDY = Path(__file__).resolve().parents[1] / "study"
 SETS = ("old", "young", "old-balanced", "both-balanced")
@@ -121,3 +124,21 @@ def test_an_effect_the_other_way_round_is_said_so(report: Any, tmp_path: Path) -
     part = json.loads((tmp_path / "report.json").read_text())["phantom"]
     assert "moved the other way in 4" in part["findings"][1]
     assert "larger in 4" in part["findings"][3]
+
+
+def test_every_command_of_the_study_is_understood(report: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = importlib.import_module("run")
+    issued: list[list[str]] = []
+
+    def note(command: list[str], **_: Any) -> SimpleNamespace:
+        issued.append(command[2:])
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(run.subprocess, "run", note)
+    (tmp_path / "odir5k" / "images-256").mkdir(parents=True)
+    run.phantom(tmp_path / "out", run.Size.at(1), workers=2)
+    run.odir(tmp_path / "out", tmp_path / "odir5k", run.Size.at(1), workers=2)
+    sys.modules.pop("run")
+    assert {words[0] for words in issued} == {"curate", "pretrain", "evaluate", "cards"}
+    for words in issued:
+        parse(Command(STUDY / "run.py", 1, tuple(words)))
