@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.artefacts import read_json, sha256_file
 from curate.errors import UserError
+from curate.shard_index import INDEX
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,6 +100,9 @@ def open_shards(folder: Path) -> ShardSet:
         index = pd.read_parquet(folder / "index.parquet")
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: index.parquet cannot be read ({' '.join(str(error).split())})") from None
+    missing = [column for column in INDEX if column not in index.columns]
+    if missing:
+        raise UserError(f"{folder}: index.parquet has no column '{missing[0]}'; rebuild it with: curate shards repair {folder}")
     for name in index["shard"].unique():
         if os.path.basename(name) != name:
             raise UserError(f"{folder}: index.parquet names the shard '{name}', which is not a file of this folder")

@@ -148,6 +148,13 @@ def test_an_index_names_files_of_its_own_folder_alone(name: str, tmp_path: Path)
         open_shards(tmp_path / "shards")
 
 
+def test_an_index_without_a_column_is_one_line(tmp_path: Path) -> None:
+    pd.DataFrame({"key": ["0" * 16], "shard": ["shard-000000.tar"]}).to_parquet(tmp_path / "index.parquet")
+    (tmp_path / "sample.json").write_text("{}")
+    with pytest.raises(UserError, match="no column 'offset'; rebuild it with: curate shards repair"):
+        open_shards(tmp_path)
+
+
 class Payload:
     """Touches a file where it is unpickled."""
 

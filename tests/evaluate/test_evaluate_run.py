@@ -196,7 +196,8 @@ def pretrained(folder: Path, cohort_digest: str, keys: pd.DataFrame) -> Path:
     shards = folder / "shards"
     (shards / "private").mkdir(parents=True)
     keys.to_parquet(shards / "private" / "keys.parquet")
-    pd.DataFrame({"key": ["k"]}).to_parquet(shards / "index.parquet")
+    index = pd.DataFrame({"key": ["k"], "shard": ["shard-000000.tar"], "offset": [512], "size": [9], "sha256": ["0"]})
+    index.to_parquet(shards / "index.parquet")
     write_json(shards / "sample.json", {"cohort": {"name": "archive", "digest": cohort_digest}})
     run_folder = folder / "runs" / "mae1"
     run_folder.mkdir(parents=True)
