@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from curate.artefacts import (
         begin,
         discard,
+        drop,
         finish,
         partial_of,
         provenance,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 _HOME = {
     "allocation": ("link",),
     "artefacts": (
-        "begin", "discard", "finish", "partial_of", "provenance", "read_json", "same_or_refuse", "sha256_file",
+        "begin", "discard", "drop", "finish", "partial_of", "provenance", "read_json", "same_or_refuse", "sha256_file",
         "sweep", "tool_version", "write_array", "write_json", "write_parquet", "writing",
     ),
     "cohort": ("Cohort", "read_cohort"),

@@ -104,8 +104,20 @@ def _sync_names(folder: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove what killed processes left of files they were writing; call it when nothing is being written there."""
-    for left_over in folder.rglob(".*.tmp"):
-        left_over.unlink(missing_ok=True)
+    for left_over in list(folder.rglob(".*.tmp")):
+        if left_over.is_dir() and not left_over.is_symlink():
+            shutil.rmtree(left_over, ignore_errors=True)
+        else:
+            left_over.unlink(missing_ok=True)
+
+
+def drop(folder: Path) -> None:
+    """Remove a folder of work that is done with, if it is there: whoever is killed meanwhile leaves all of it or nothing of that name."""
+    gone = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(gone, ignore_errors=True)
+    if folder.is_dir():
+        folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from curate import cleaning
-from curate.artefacts import begin, finish, give_up, partial_of, provenance, read_json, same_or_refuse, write_json, write_parquet
+from curate.artefacts import begin, drop, finish, give_up, partial_of, provenance, read_json, same_or_refuse, write_json, write_parquet
 from curate.clean_table import Cleaned, clean_table
 from curate.columns import make_layout
 from curate.errors import UserError
@@ -150,7 +149,7 @@ def _make(
     write_parquet(partial / "cohort.parquet", table)
     write_parquet(partial / "duplicates.parquet", duplicates)
     write_parquet(partial / "ledger.parquet", cleaned.ledger.frame())
-    shutil.rmtree(partial / "parts", ignore_errors=True)
+    drop(partial / "parts")
     write_json(partial / "cohort.json", about)
     finish(out)
     return about

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hmac
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.artefacts import finish, write_json, write_parquet, writing
+from curate.artefacts import drop, finish, write_json, write_parquet, writing
 from curate.errors import UserError
 from curate.rendering import CHROMA
 from curate.shard_builder import Form, build_shards
@@ -82,7 +81,7 @@ def write_shards(
     write_json(partial / "shards.json", listing(about["name"], made, request.checksum))
     _write_private(partial / "private", _who(plan.drawn, keys, order, runs), plan.held_out, secret)
     about = {**about, "shards": len(runs), "bytes": sum(r["bytes"] for r in made), "photographs": _photographs(made, form)}
-    shutil.rmtree(parts)
+    drop(parts)
     write_json(partial / "sample.json", about)
     finish(out)
     return about

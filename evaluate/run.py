@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from curate import Cohort, UserError, begin, finish, provenance, read_cohort, read_json, sha256_file, write_parquet
+from curate import Cohort, UserError, begin, drop, finish, provenance, read_cohort, read_json, sha256_file, write_parquet
 from evaluate.adaptations import Adaptation, choose_adaptations
 from evaluate.cells import Work, predict
 from evaluate.embed import reuse_embedding
@@ -109,7 +108,7 @@ def evaluate_models(
     }
     write_results(partial, arrange(predictions, plans, heads=True), about, replicates=replicates, seed=seed, resampled=resampled)
     for name in ("cells", "photographs"):
-        shutil.rmtree(partial / name, ignore_errors=True)
+        drop(partial / name)
     finish(out)
     return out
 

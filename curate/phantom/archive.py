@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from curate.artefacts import begin, finish, provenance, read_json, write_json, write_parquet, writing
+from curate.artefacts import begin, drop, finish, provenance, read_json, write_json, write_parquet, writing
 from curate.errors import UserError
 from curate.parts import run_parts, slices
 from curate.phantom.anatomy import Anatomy, draw_anatomy
@@ -97,7 +97,7 @@ def simulate_archive(
         for name, rows in truth.groupby("hospital", sort=False)
     }
     counts = {"images": len(manifest), "patients": patients, "sites": sites, "faults": faults, "hospitals": by_site}
-    shutil.rmtree(folder / "parts")
+    drop(folder / "parts")
     write_json(folder / "simulation.json", {"made_by": made_by, "counts": counts})
     finish(out)
     return counts
