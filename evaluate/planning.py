@@ -22,6 +22,7 @@ from evaluate.power import (
     power_of,
 )
 from evaluate.predictions import AND
+from evaluate.results import table_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,7 +173,7 @@ def evaluation_power(
         "power": power,
         "level": level,
         "groups": groups,
-        "models": [_pair_row(row, gap, power, level) for row in _records(comparisons)],
+        "models": [_pair_row(row, gap, power, level) for row in table_rows(comparisons)],
     }
 
 
@@ -186,7 +187,7 @@ def _of_line(folder: Path, estimates: pd.DataFrame, metric: str, line: tuple[str
 
 
 def _group_rows(rows: pd.DataFrame, metric: str, gap: float, power: float, level: float) -> list[dict[str, Any]]:
-    records = _records(rows)
+    records = table_rows(rows)
     if records[0]["attribute"] == "all":
         return []
     answered = []
@@ -223,10 +224,6 @@ def _pair_row(row: dict[str, Any], gap: float, power: float, level: float) -> di
         answers = _answers(pair, None, gap, power, level)
     kept = ("task", "adaptation", "attribute", "group", "model_a", "model_b", "n_patients", "flag")
     return {**{c: row[c] for c in kept}, "se": _finite(row["se"]), **answers}
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def _scarcer(row: dict[str, Any]) -> int:

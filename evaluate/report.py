@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from curate import read_json
 from curate.console import say
 from evaluate.comparisons import significant_cells
+from evaluate.results import table_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +50,7 @@ def report(out: Path, *, shown: bool = True) -> dict[str, Any]:
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): None if isinstance(v, float) and math.isnan(v) else v for key, v in row.items()} for row in frame.to_dict("records")]
+    return [{key: None if isinstance(v, float) and math.isnan(v) else v for key, v in row.items()} for row in table_rows(frame)]
 
 
 def _print_places(out: Path, tables: dict[str, pd.DataFrame]) -> None:

@@ -12,6 +12,7 @@ from evaluate.generalise import CELL, OVERALL, SAME_IMAGES
 from evaluate.heterogeneity import HETEROGENEITY, WORST
 from evaluate.panel import MACRO
 from evaluate.predictions import AND
+from evaluate.results import table_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +32,7 @@ def print_task(task: dict[str, Any], tables: dict[str, pd.DataFrame], width: int
         width: columns of the terminal.
     """
     estimates = tables["estimates"]
-    macro = _rows(estimates[estimates["class"] == MACRO])
+    macro = table_rows(estimates[estimates["class"] == MACRO])
     test = task["counts"]["test"]
     several = task.get("kind") == "multilabel" or len(task["classes"]) > 2
     of = "mean over classes, one against the rest" if several else f"of '{task['classes'][1]}'"
@@ -40,15 +41,11 @@ def print_task(task: dict[str, Any], tables: dict[str, pd.DataFrame], width: int
     _print_operating_points(macro, width)
     _print_calibration(macro, width)
     if len(tables["groups"]):
-        _print_heterogeneity(_rows(tables["groups"]), width)
+        _print_heterogeneity(table_rows(tables["groups"]), width)
     if len(tables["comparisons"]):
         _print_comparisons(tables["comparisons"], width)
     if len(tables["generalisation"]):
-        _print_generalisation(_rows(tables["generalisation"]), width)
-
-
-def _rows(frame: pd.DataFrame) -> list[Row]:
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+        _print_generalisation(table_rows(tables["generalisation"]), width)
 
 
 def _cells(rows: list[Row]) -> list[tuple[str, str]]:
@@ -174,7 +171,7 @@ def _het_key(r: Row) -> tuple[Any, ...]:
 
 
 def _print_comparisons(frame: pd.DataFrame, width: int) -> None:
-    rows = _rows(frame[frame["metric"].isin(["auroc", "auprc"])])
+    rows = table_rows(frame[frame["metric"].isin(["auroc", "auprc"])])
     keys = list(dict.fromkeys((r["model_a"], r["model_b"], r["adaptation"], r["metric"]) for r in rows))
     several = len({r["adaptation"] for r in rows}) > 1
     for key in keys[:MOST]:

@@ -153,3 +153,8 @@ def write_results(
     write_json(
         folder / "evaluation.json", {**about, "notes": [*about.get("notes", []), *notes], "tasks": [plan.about for plan in arranged.plans]}
     )
+
+
+def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Give the rows of one of an evaluation's tables, each by the names of its columns."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]

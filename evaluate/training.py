@@ -6,10 +6,11 @@ fine-tuning does (Zhou et al. 2023, doi 10.1038/s41586-023-06555-x, and its code
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from pretrain import learning_rate
 
 MARGIN = 8 / 7  # sides of a stored photograph over the model's: 256 pixels for 224
 _RAND_AUGMENT = re.compile(r"rand(-(m[0-9.]+|mstd[0-9.]+|mmax[0-9]+|n[0-9]+|p[0-9.]+|inc[01]))*")
@@ -97,11 +98,7 @@ def rate_at(epoch: float, settings: TrainingSettings) -> float:
         >>> [rate_at(e, TrainingSettings()) for e in (0, 5, 10, 50)]
         [0.0, 0.00025, 0.0005, 1e-06]
     """
-    warmup = settings.warmup_epochs
-    if epoch < warmup:
-        return settings.rate * epoch / warmup
-    done = min(1.0, (epoch - warmup) / (settings.epochs - warmup))
-    return settings.lowest_rate + (settings.rate - settings.lowest_rate) * 0.5 * (1 + math.cos(math.pi * done))
+    return learning_rate(epoch, peak=settings.rate, lowest=settings.lowest_rate, warmup=settings.warmup_epochs, total=settings.epochs)
 
 
 def stored_shape(info: dict[str, Any]) -> tuple[int, int]:

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from pretrain.recipe import read_recipe
     from pretrain.run import run_pretraining
 
-_MODULE_OF = {"describe_backbone": "description", "load_backbone": "backbone", "read_recipe": "recipe", "run_pretraining": "run"}
+_MODULE_OF = {
+    "describe_backbone": "description",
+    "learning_rate": "schedule",
+    "load_backbone": "backbone",
+    "read_recipe": "recipe",
+    "run_pretraining": "run",
+}
 
 __all__ = [
     *_MODULE_OF,

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from pretrain.recipe import Optim
 
 
-def learning_rate(seen: int, *, peak: float, lowest: float, warmup: int, total: int) -> float:
+def learning_rate(seen: float, *, peak: float, lowest: float, warmup: float, total: float) -> float:
     """Give the learning rate of the step that starts after `seen` samples.
 
     Linear warm-up from 0 to `peak`, then half a cosine down to `lowest`, on the fractional epoch (He et al. 2022,
-    appendix A.1): counted in samples, the length of an epoch cancels out.
+    appendix A.1): counted in samples, the length of an epoch cancels out. Any other unit will do, if all four have it.
 
     Args:
         seen: samples that earlier steps have used.

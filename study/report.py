@@ -15,6 +15,9 @@ from typing import Any
 
 import pandas as pd
 
+from evaluate.comparisons import holm as adjusted
+from evaluate.influence import difference_interval
+
 METHODS = {"mae": "MAE", "dinov2": "DINOv2"}
 ADAPTATIONS = {"probe-cached": "linear probe", "finetune": "fine-tuning"}
 GAP = 0.05  # the difference of AUROCs that the study should have been able to show
@@ -105,17 +108,15 @@ def difference_of(first: Difference | None, second: Difference | None) -> Differ
     if first is None or second is None:
         return None
     value, error = second.value - first.value, math.hypot(first.error, second.error)
-    p = math.erfc(abs(value) / error / math.sqrt(2)) if error else 1.0
-    return Difference(value, value - 1.959964 * error, value + 1.959964 * error, error, p, first.patients + second.patients)
+    low, high, p = difference_interval(value, error)
+    return Difference(value, low, high, error, p, first.patients + second.patients)
 
 
 def holm(rows: Sequence[dict[str, Any]]) -> None:
     """Put ``p_holm`` beside the ``p`` of rows that belong to one family."""
-    order = sorted((r for r in rows if r["found"] is not None), key=lambda r: r["found"].p)
-    highest = 0.0
-    for rank, row in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * row["found"].p))
-        row["p_holm"] = highest
+    tested = [row for row in rows if row["found"] is not None]
+    for row, p in zip(tested, adjusted([row["found"].p for row in tested]).tolist(), strict=True):
+        row["p_holm"] = p
 
 
 def sets_of(folder: Path) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from evaluate.figures.drawing import (
     wrapped,
 )
 from evaluate.figures.folder import TaskView
+from evaluate.results import table_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,8 +86,8 @@ def _page(views: Sequence[TaskView], models: Sequence[str], page: int, of: int) 
     categories = [
         Category(
             label=wrapped(titles[view.title], 24, 3) + (f"\n{house.readable(view.adaptation, most=24)}" if several else ""),
-            values={m: {str(r["model"]): r for r in _records(rows[rows["metric"] == m])} for m in METRICS},
-            pairs={m: {_pair(r): r["p"] for r in _records(_ours(pairs, m))} for m in METRICS},
+            values={m: {str(r["model"]): r for r in table_rows(rows[rows["metric"] == m])} for m in METRICS},
+            pairs={m: {_pair(r): r["p"] for r in table_rows(_ours(pairs, m))} for m in METRICS},
         )
         for view, rows, pairs in zip(views, estimates, compared, strict=True)
     ]
@@ -124,10 +125,6 @@ def _ours(pairs: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 def _pair(row: dict[str, Any]) -> frozenset[str]:
     return frozenset((str(row["model_a"]), str(row["model_b"])))
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
 
 
 def side_by_side(categories: Sequence[Category], names: Mapping[str, str], metrics: Sequence[str], *, brackets: bool) -> Figure:
