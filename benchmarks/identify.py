@@ -154,14 +154,14 @@ def from_photographs(seed: int, patients: int, work: Path) -> dict[str, list[dic
     from curate.console import mode
     from curate.identify.archive import read_archive
     from curate.identify.run import analyse
-    from curate.ingest import ingest
+    from curate.ingest import ingest_archive
     from curate.measure import measure_cohort
     from curate.phantom import simulate_archive
 
     mode.quiet = True
     simulate_archive(work / "phantom", patients=patients, seed=seed, workers=0)
     cohort = work / "cohort"
-    ingest(work / "phantom" / "manifest.csv", images=[work / "phantom" / "images"], out=cohort, workers=0)
+    ingest_archive(work / "phantom" / "manifest.csv", images=[work / "phantom" / "images"], out=cohort, workers=0)
     measure_cohort(cohort)
     found = {"as simulated": analyse(read_archive(cohort, (), (), None), PERMUTATIONS, seed)["ranking"]}
     table = pd.read_parquet(cohort / "cohort.parquet")

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from curate.console import mode
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 from curate.measure import measure_cohort, read_image
 from curate.phantom import simulate_archive
 from curate.retina import measure_image
@@ -86,7 +86,7 @@ def show_speed(paths: list[Path]) -> None:
 def show_workers(archive: Path, repeats: int) -> None:
     """Time `curate measure` with one and with two workers, taking turns, after a round that doesn't count."""
     cohort = archive / "cohort"
-    ingest(archive / "manifest.csv", images=[archive / "images"], out=cohort, workers=1)
+    ingest_archive(archive / "manifest.csv", images=[archive / "images"], out=cohort, workers=1)
     images = len(pd.read_parquet(cohort / "cohort.parquet", columns=["image_id"]))
     times: dict[int, list[float]] = {1: [], 2: []}
     for number in range(repeats + 1):

@@ -28,7 +28,7 @@ from joblib import Parallel, delayed
 from PIL import Image
 
 from curate.console import mode
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 from curate.sample import SampleRequest, sample_cohort
 from timing import machine, rounds, show
 
@@ -53,7 +53,7 @@ def make(work: Path, kind: str, count: int) -> list[Path]:
     paths = sorted(images.iterdir())
     columns = {"path": [p.name for p in paths], "patient_id": [p.stem for p in paths], "age": "50"}
     pd.DataFrame(columns).to_csv(work / kind / "m.csv", index=False)
-    ingest(work / kind / "m.csv", images=[images], out=work / kind / "cohort", workers=0)
+    ingest_archive(work / kind / "m.csv", images=[images], out=work / kind / "cohort", workers=0)
     return paths
 
 
@@ -197,7 +197,7 @@ def memory(work: Path, counts: list[int]) -> None:
         cv2.imwrite(str(base / "images" / f"{number:04d}.jpg"), cv2.resize(grey, (32, 32)))
     names = [f"{n:04d}.jpg" for n in range(1000)]
     pd.DataFrame({"path": names, "patient_id": names}).to_csv(base / "m.csv", index=False)
-    ingest(base / "m.csv", images=[base / "images"], out=base / "cohort", workers=0)
+    ingest_archive(base / "m.csv", images=[base / "images"], out=base / "cohort", workers=0)
     print("\n### Peak memory of writing, MB\n\n| images | parent, plan alone | parent, writing | largest worker |\n|---:|---:|---:|---:|")
     for count in counts:
         alone, _ = peaks(base, count, "plan")

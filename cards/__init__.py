@@ -10,9 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cards.build import build_card, init_card
+    from cards.check import check_card
+    from cards.diff.page import diff_cards
+    from cards.exports.write import export_card
     from cards.policy import Policy
 
-_MODULE_OF = {"build_card": "build", "init_card": "build", "Policy": "policy"}
+_MODULE_OF = {
+    "build_card": "build",
+    "init_card": "build",
+    "check_card": "check",
+    "diff_cards": "diff.page",
+    "export_card": "exports.write",
+    "Policy": "policy",
+}
 
 __all__ = [
     *_MODULE_OF,

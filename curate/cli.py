@@ -99,10 +99,10 @@ def ingest(
     debug: Debug = False,
 ) -> None:
     """Read an archive's table and images into a cohort; every change goes to a ledger."""
-    from curate.ingest import ingest as make
+    from curate.ingest import ingest_archive
     from curate.ingest_report import show
 
-    about = make(
+    about = ingest_archive(
         manifest, images=images or (), out=out, profile=profile, column_map=map or (), codes=codes or (), pattern=pattern,
         date_format=date_format, encoding=encoding, sheet=sheet, split=split, query=query, eyes=eye or (),
         ethnicity_scheme=ethnicity_scheme,

@@ -26,7 +26,7 @@ _EXAMPLES = 3  # entries of each rule that --check shows
 LOUD = 0.1  # share of refused rows that is worth a warning
 
 
-def ingest(
+def ingest_archive(
     manifest: str | Path | Sequence[str | Path],
     *,
     images: Sequence[Path] = (),

@@ -290,29 +290,12 @@ def metrics_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-# Python
-
-BEHIND = (
-    "curate.phantom.archive.simulate_archive",
-    "curate.ingest.ingest",
-    "curate.measure.measure_cohort",
-    "curate.describe.describe_cohort",
-    "curate.identify.identify_cohort",
-    "curate.sample.SampleRequest",
-    "curate.sample.sample_cohort",
-    "curate.verify.verify_shards",
-    "evaluate.compare.compare",
-    "evaluate.figures.run.draw_figures",
-)
-
-
 def python_page() -> str:
     """Describe the names that each room offers to other programs."""
     parts = [
         "# Python",
-        "What each room's `__init__` names may be used by other programs; each is loaded when it is first asked for. Below them stand "
-        "[the functions behind the other commands](#behind-the-commands). "
-        "[First look](../notebooks/first-look.md) uses them in a notebook.",
+        "What each room's `__init__` names may be used by other programs, among it the function behind each command; each is loaded when "
+        "it is first asked for. [First look](../notebooks/first-look.md) uses them in a notebook.",
     ]
     for room in ROOMS:
         module = importlib.import_module(room)
@@ -321,10 +304,6 @@ def python_page() -> str:
             found = getattr(module, name)
             parts.append(f"### {room}.{name}")
             parts += _function(f"{room}.{name}", found) if callable(found) else [f"```python\n{room}.{name} = {found!r}\n```"]
-    parts += ["## Behind the commands", "Each command calls one of these; their arguments are its options."]
-    for name in BEHIND:
-        module, _, function = name.rpartition(".")
-        parts += [f"### {name}", *_function(name, getattr(importlib.import_module(module), function))]
     return "\n\n".join(parts) + "\n"
 
 

@@ -9,8 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evaluate.compare import Chosen, compare_models
     from evaluate.embed import embed_cohort
+    from evaluate.figures.folder import Choice
+    from evaluate.figures.run import draw_figures
     from evaluate.influence import auroc, interval
+    from evaluate.planning import evaluation_power, planned_power
     from evaluate.precision import average_precision
     from evaluate.run import evaluate_models
     from evaluate.score import score_file
@@ -20,7 +24,13 @@ _MODULE_OF = {
     "auroc": "influence",
     "interval": "influence",
     "average_precision": "precision",
+    "Chosen": "compare",
+    "compare_models": "compare",
     "embed_cohort": "embed",
+    "Choice": "figures.folder",
+    "draw_figures": "figures.run",
+    "evaluation_power": "planning",
+    "planned_power": "planning",
     "evaluate_models": "run",
     "score_file": "score",
     "Task": "task",

@@ -94,7 +94,7 @@ def _parse(change: str) -> tuple[str, str, str]:
         raise UserError(f"--set {change}: '{name}' is not an adaptation{nearest(name, SETTINGS)}")
     known = [f.name for f in fields(SETTINGS[name])]
     if field not in known:
-        raise UserError(f"--set {change}: {name} has no field '{field}'{nearest(field, known)}; it has {', '.join(known)}")
+        raise UserError(f"--set {change}: {name} has no field '{field}'{nearest(field, known)}")
     return name, field, value.strip()
 
 

@@ -24,6 +24,7 @@ class Views:
         self.transform = create_transform(
             tuple(info["input_size"]),
             is_training=True,
+            scale=(settings.crop, 1.0),
             color_jitter=0.0,
             auto_augment=None if settings.augment == "none" else settings.augment,
             interpolation="bicubic",

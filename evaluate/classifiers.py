@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.heads import Fitted, Truth, validation_auroc
-from evaluate.probe import standardise
+from evaluate.probe import mean_and_scale, standardise
 
 _ROWS, _COLUMNS = 1024, 65536  # of one block of similarities: 256 MiB
 
@@ -59,11 +59,59 @@ def fit_logistic(
     Raises:
         ValueError: where the validation images are all of one class, or features are not finite.
     """
+    found = _search(features, truth, train, val, settings)
+    return Fitted(truth.probabilities(found.logits)[None], [{"C": found.strength, "validation_auroc": found.quality}])
+
+
+def logistic_head(
+    features: NDArray[np.float32],
+    truth: Truth,
+    train: NDArray[np.bool_],
+    val: NDArray[np.bool_],
+    *,
+    settings: LogisticSettings = LogisticSettings(),
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give the regression that `fit_logistic` keeps as a linear layer on features that are not standardised.
+
+    Returns:
+        weight, (classes, width), and bias, (classes,), both float32.
+
+    Raises:
+        ValueError: as `fit_logistic`.
+    """
+    import torch
+
+    weights = _search(features, truth, train, val, settings).weights
+    mean, scale = (part.numpy() for part in mean_and_scale(torch.from_numpy(features), torch.from_numpy(train)))
+    slopes = weights[:-1] * scale[:, None]
+    return slopes.T.astype(np.float32), (weights[-1] - mean @ slopes).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The regression that ranks the validation images best.
+
+    Attributes:
+        strength: its C.
+        quality: its validation AUROC.
+        logits: (n, classes) of all images.
+        weights: (width + 1, classes) on standardised features; the last row are the intercepts.
+    """
+
+    strength: float
+    quality: float
+    logits: NDArray[np.float32]
+    weights: NDArray[np.float64]
+
+
+def _search(
+    features: NDArray[np.float32], truth: Truth, train: NDArray[np.bool_], val: NDArray[np.bool_], settings: LogisticSettings
+) -> _Best:
     import torch
 
     from evaluate.features import one_thread
 
-    best: tuple[float, float, NDArray[np.float32]] | None = None
+    best: _Best | None = None
     with one_thread():
         inputs = standardise(torch.from_numpy(np.array(features, dtype=np.float32)), torch.from_numpy(train)).double()
         if not bool(torch.isfinite(inputs).all()):
@@ -75,10 +123,10 @@ def fit_logistic(
             with torch.inference_mode():
                 logits = torch.addmm(weights[-1], inputs, weights[:-1]).float().numpy()
             quality = validation_auroc(logits[val], truth.of(val))
-            if best is None or quality > best[1]:
-                best = (strength, quality, logits)
+            if best is None or quality > best.quality:
+                best = _Best(strength, quality, logits, weights.detach().numpy().copy())
     assert best is not None  # settings hold at least one C
-    return Fitted(truth.probabilities(best[2])[None], [{"C": best[0], "validation_auroc": best[1]}])
+    return best
 
 
 def _minimise(weights: Any, inputs: Any, truth: Truth, strength: float, settings: LogisticSettings) -> None:

@@ -188,12 +188,12 @@ def compare_command(
     debug: Debug = False,
 ) -> None:
     """Compare models that were evaluated together or apart, on the same images; at home and away with --trained-on."""
-    from evaluate.compare import Chosen, compare
+    from evaluate.compare import Chosen, compare_models
     from evaluate.report import report
 
     _warn_of_namesake()
     chosen = Chosen(tuple(model or ()), tuple(adapt or ()), tuple(task or ()))
-    compare(
+    compare_models(
         sources or ["evaluation"], out=out, chosen=chosen, cohort=cohort, by=by, bins=bins, metrics=metrics, trained_on=trained_on or (),
         seed=seed, replicates=replicates, resampled=bootstrap,
     )  # fmt: skip

@@ -61,7 +61,7 @@ class Chosen:
     tasks: tuple[str, ...] = ()
 
 
-def compare(
+def compare_models(
     sources: Sequence[str],
     *,
     out: Path = Path("comparison"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from curate import UserError, writing
 from evaluate.augmentation import Views, seed_of
+from evaluate.classifiers import logistic_head
 from evaluate.features import Loader, Model, normalise
 from evaluate.heads import Truth, validation_auroc
 from evaluate.stored import StoredImages
@@ -122,17 +123,28 @@ class _Training:
         self._resume()
 
     def _new_head(self) -> Any:
-        """Make the head, small as RETFound's: a normal distribution of deviation 2e-5, cut at two."""
+        """Make the head: small as RETFound's, a normal distribution of deviation 2e-5 cut at two; or the best on the features."""
         import torch
 
+        cell = self.cell
         self.backbone.eval()
-        height, width = self.cell.model.info["input_size"][1:]
+        height, width = cell.model.info["input_size"][1:]
         with torch.inference_mode():
             features = self._features(torch.zeros(1, 3, height, width, device=self.where)).shape[1]
-        torch.manual_seed(seed_of(self.cell.seed))
-        head = torch.nn.Linear(features, self.cell.truth.classes)
+        torch.manual_seed(seed_of(cell.seed))
+        head = torch.nn.Linear(features, cell.truth.classes)
         torch.nn.init.trunc_normal_(head.weight, std=2e-5, a=-4e-5, b=4e-5)
         torch.nn.init.zeros_(head.bias)
+        if cell.settings.head == "probe" and not cell.result.with_suffix(".state").exists():  # else what was learned goes on
+            rows = np.flatnonzero((cell.split == "train") | (cell.split == "val"))
+            train, val = (cell.split[rows] == split for split in ("train", "val"))
+            try:
+                found = logistic_head(self._seen_whole(rows, self._features), cell.truth.of(rows), train, val)
+            except ValueError as error:
+                raise UserError(f"task {cell.task}: model {cell.model.name}: {error}") from None
+            with torch.no_grad():
+                for parameter, values in zip((head.weight, head.bias), found, strict=True):
+                    parameter.copy_(torch.from_numpy(values))
         return head.to(self.where)
 
     def run(self) -> None:
@@ -231,20 +243,23 @@ class _Training:
         return self.head(features)
 
     def logits(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Give the float32 logits of some photographs, seen whole; always in full batches, so that company changes nothing."""
+        """Give the (n, classes) float32 logits of some photographs."""
+        self.network.eval()
+        return self._seen_whole(rows, lambda images: self._logits(images, training=False))
+
+    def _seen_whole(self, rows: NDArray[np.int64], function: Callable[[Any], Any]) -> NDArray[np.float32]:
+        """Give what a function makes of some photographs, seen whole; always in full batches, so that company changes nothing."""
         import torch
 
         info = self.cell.model.info
         _, height, width = info["input_size"]
         batch = max(1, min(EVALUATED, EVALUATED * 224 * 224 // (height * width)))
         found: list[NDArray[np.float32]] = []
-        self.network.eval()
         with torch.inference_mode():
             for start in range(0, len(rows), batch):
                 some = [_central(self.cell.images[self.cell.places[row]], height, width) for row in rows[start : start + batch]]
                 filled = np.stack(some + [some[-1]] * (batch - len(some)))
-                logits = self._logits(normalise(filled, info).to(self.where), training=False)
-                found.append(logits.float().cpu().numpy()[: len(some)])
+                found.append(function(normalise(filled, info).to(self.where)).float().cpu().numpy()[: len(some)])
         return np.concatenate(found)
 
     def write(self) -> None:

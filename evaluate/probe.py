@@ -91,10 +91,15 @@ def standardise(inputs: Any, train: Any) -> Any:
         inputs: (n, width) float32 tensor.
         train: (n,) bool tensor.
     """
+    mean, scale = mean_and_scale(inputs, train)
+    return ((inputs.double() - mean) * scale).float()
+
+
+def mean_and_scale(inputs: Any, train: Any) -> tuple[Any, Any]:
+    """Give what `standardise` takes away and multiplies by, both (width,) float64; the scale of a constant feature is 0."""
     mean = inputs[train].double().mean(dim=0)
     deviation = inputs[train].double().std(dim=0, correction=0)
-    scale = (1 / deviation).where(deviation > 1e-6 * (1 + mean.abs()), deviation.new_zeros(()))
-    return ((inputs.double() - mean) * scale).float()
+    return mean, (1 / deviation).where(deviation > 1e-6 * (1 + mean.abs()), deviation.new_zeros(()))
 
 
 def train_heads(inputs: Any, truth: Truth, seeds: Sequence[int], settings: Settings) -> tuple[Any, Any]:

@@ -110,8 +110,11 @@ def _with_holdout(
         )
     held_out = unit.isin(set(unit[known]))
     rest = ~held_out
-    split = unit.map(_by_fractions(unit[rest], table.loc[rest, label], {"train": 1 - rule.val, "val": rule.val}, seed))
-    return split.where(rest, "test")
+    # Who isn't used stands between the two: any training share is a part of every larger one, beside the same validation split.
+    train = 1 - rule.val if rule.train is None else min(rule.train, 1 - rule.val)
+    shares = {"train": train, "": 1 - rule.val - train, "val": rule.val}
+    split = unit.map(_by_fractions(unit[rest], table.loc[rest, label], shares, seed)).astype(object)
+    return split.where(split.notna() & (split != ""), None).where(rest, "test")
 
 
 def read_holdout(shards: Path) -> pd.DataFrame:

@@ -27,10 +27,17 @@ class _Strict(BaseModel):
 
 
 class HoldoutSplit(_Strict):
-    """Test on the patients that ``curate sample`` held out; validate on a fraction of the others."""
+    """Test on the patients that ``curate sample`` held out; validate on a fraction of the others, train on a fraction or on the rest."""
 
     test: Literal["holdout"]
     val: float = Fraction
+    train: float | None = Field(default=None, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _sum(self) -> HoldoutSplit:
+        if self.train is not None and self.train + self.val > 1 + 1e-9:
+            raise ValueError(f"train and val, shares of those not held out, add up to {self.train + self.val:g}, more than 1")
+        return self
 
 
 class FractionSplit(_Strict):
@@ -245,7 +252,7 @@ def _split_model(path: Path, split: Any) -> type[HoldoutSplit] | type[FractionSp
         raise UserError(f"{path}: split: expected {{test: holdout, val: 0.2}}, {{train: 0.6, val: 0.2, test: 0.2}} or {{column: NAME}}")
     if "column" in split:
         return ColumnSplit
-    if "train" in split or re.fullmatch(r"[0-9.eE+-]+", str(split.get("test", ""))):
+    if (split.get("test") != "holdout" and "train" in split) or re.fullmatch(r"[0-9.eE+-]+", str(split.get("test", ""))):
         return FractionSplit
     return HoldoutSplit
 

@@ -30,8 +30,12 @@ class TrainingSettings:
         layer_decay: each layer's rate over that of the layer above it.
         drop_path: stochastic depth of the last block, rising evenly from 0 at the first.
         smoothing: of the labels.
+        crop: smallest share of a photograph that a training view shows; 1 shows all of it, at most cut to its shape.
         augment: RandAugment as timm spells it, or ``none``.
         erase: chance that a part of a photograph is replaced by noise.
+        head: how it begins: ``zero``, near 0 as RETFound's; or ``probe``, the logistic regression that `fit_logistic` finds on the
+            features of the training split, so that the backbone isn't pulled along while the head is still to be found (LP-FT;
+            Kumar et al. 2022, arXiv 2202.10054).
         pooling: ``mean`` of the patch tokens, ``class`` token, or ``both`` side by side; models without tokens have their own.
         precision: of the backbone's arithmetic; the head's is always float32.
     """
@@ -45,8 +49,10 @@ class TrainingSettings:
     layer_decay: float = 0.65
     drop_path: float = 0.2
     smoothing: float = 0.1
+    crop: float = 0.08
     augment: str = "rand-m9-mstd0.5-inc1"
     erase: float = 0.25
+    head: Literal["zero", "probe"] = "zero"
     pooling: Literal["mean", "class", "both"] = "mean"
     precision: Literal["float32", "bfloat16"] = "float32"
 
@@ -59,6 +65,8 @@ class TrainingSettings:
             raise ValueError("weight_decay is not negative, and layer_decay is above 0 and at most 1")
         if self.augment != "none" and not _RAND_AUGMENT.fullmatch(self.augment):
             raise ValueError(f"augment is none or a RandAugment, as rand-m9-mstd0.5-inc1, not '{self.augment}'")
+        if not 0 < self.crop <= 1:
+            raise ValueError("crop is above 0 and at most 1")
         if not all(0 <= value < 1 for value in (self.drop_path, self.smoothing, self.erase)):
             raise ValueError("drop_path, smoothing and erase are from 0 to below 1")
 
@@ -77,13 +85,14 @@ class TrainingSettings:
             "warmup": self.warmup_epochs,
             "optimiser": "AdamW, betas 0.9 and 0.999; the rate rises evenly from 0, then falls along a cosine, a value a step",
             "loss": "cross-entropy with smoothed labels; for findings binary cross-entropy over the known ones",
-            "views": f"crops of 8 to 100 % resized to the input size, mirrored half of the time, cut from photographs stored with sides "
-            f"{MARGIN:.3g} times the input's; evaluated on the central part of that size",
+            "views": f"crops of {100 * self.crop:.3g} to 100 % resized to the input size, mirrored half of the time, cut from "
+            f"photographs stored with sides {MARGIN:.3g} times the input's; evaluated on the central part of that size",
             "choice": "for each seed, the epoch with the best validation macro AUROC, the first of equal ones",
-            "seeds_vary": "initial weights of the head, order of the photographs, augmentation and drop path",
+            "seeds_vary": ("" if self.head == "probe" else "initial weights of the head, ")
+            + "order of the photographs, augmentation and drop path",
             "from": {
                 "the paper": "epochs, batch, rate, lowest_rate, warmup, choice" + (", frozen backbone" if frozen else ""),
-                "RETFound's published code": "weight_decay, drop_path, smoothing, augment, erase, crops, pooling, head's initial weights"
+                "RETFound's published code": "weight_decay, drop_path, smoothing, crop, augment, erase, head, pooling"
                 + ("" if frozen else ", layer_decay"),
                 "evenfooting": "precision, final norm before pooling, stored size of photographs",
                 "the command": ", ".join(changed) or "nothing",

@@ -116,9 +116,9 @@ def plan_command(
 ) -> None:
     """Say what a run will take before anything is spent: a few steps are timed and nothing is written."""
     _check(shards, recipe, set_, samples, mix or [])
-    from pretrain.plan import describe, plan
+    from pretrain.plan import describe, plan_pretraining
 
-    planned = plan(shards, mix=mix or [], recipe=recipe, overrides=set_ or [], samples=samples, device=device)
+    planned = plan_pretraining(shards, mix=mix or [], recipe=recipe, overrides=set_ or [], samples=samples, device=device)
     console.table(("what", "estimate", "where it comes from"), describe(planned), title=f"recipe {planned['recipe']}")
     console.say(f"As recorded with the recipe: {planned['cost_as_recorded']}")
     console.result(planned)
@@ -132,9 +132,9 @@ def inspect_command(
     debug: Debug = False,
 ) -> None:
     """Say what a checkpoint is: whose layout, which architecture, what was left out, and what it is good for."""
-    from pretrain.inspection import inspect, rows
+    from pretrain.inspection import inspect_weights, rows
 
-    found = inspect(path)
+    found = inspect_weights(path)
     console.table(("what", ""), rows(found), title=str(path))
     console.result(found)
 
@@ -148,8 +148,8 @@ def export_command(
     debug: Debug = False,
 ) -> None:
     """Write a backbone as a model folder for timm: model.safetensors, config.json and the stub of a model card."""
-    from pretrain.export import export
+    from pretrain.export import export_backbone
 
-    result = export(model, out)
+    result = export_backbone(model, out)
     console.say(f"{result['out']}: model.safetensors, config.json, README.md")
     console.result(result)

@@ -11,7 +11,7 @@ from curate import UserError, partial_of, read_json, sha256_file, writing
 from pretrain.description import CONFIG, WEIGHTS
 
 
-def export(spec: str | Path, out: str | Path) -> dict[str, Any]:
+def export_backbone(spec: str | Path, out: str | Path) -> dict[str, Any]:
     """Write a backbone as a model folder: ``model.safetensors``, ``config.json`` and the stub of a model card.
 
     Args:

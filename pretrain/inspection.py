@@ -9,7 +9,7 @@ from curate import UserError, read_json, sha256_file
 from pretrain.description import CONFIG, described, read_config, weights_of
 
 
-def inspect(path: str | Path) -> dict[str, Any]:
+def inspect_weights(path: str | Path) -> dict[str, Any]:
     """Say what a checkpoint, a run or a released file is.
 
     Args:

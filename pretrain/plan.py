@@ -47,7 +47,7 @@ def memory_bytes(method: Method, recipe: Recipe) -> dict[str, float]:
     }
 
 
-def plan(
+def plan_pretraining(
     shards: str | Path | None = None,
     *,
     mix: Sequence[str] = (),

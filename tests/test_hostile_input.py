@@ -25,7 +25,7 @@ from cards.catalogue import read_catalogue
 from curate.cohort import read_cohort
 from curate.errors import UserError
 from curate.imported.profile import MeasureProfile
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 from curate.photographs import examine
 from curate.profiles import read_profile
 from curate.retina.network import read_networks
@@ -37,8 +37,8 @@ from evaluate.score import score_file
 from evaluate.task import read_task
 from pretrain import read_recipe
 from pretrain.data import decode_photograph
-from pretrain.export import export
-from pretrain.inspection import inspect
+from pretrain.export import export_backbone
+from pretrain.inspection import inspect_weights
 from pretrain.mae import MaeViews
 from pretrain.recipe import Data
 from pretrain.stream import Stream
@@ -71,7 +71,7 @@ def test_an_archive_with_such_an_image_is_ingested_without_it(tmp_path: Path) ->
         draw_photograph(tmp_path / "images" / str(row["image_file"]), number)
     (tmp_path / "images" / str(rows[0]["image_file"])).write_bytes(bomb())
     pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
-    ingest(tmp_path / "manifest.csv", images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1, max_bad=0.5)
+    ingest_archive(tmp_path / "manifest.csv", images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1, max_bad=0.5)
     cohort = read_cohort(tmp_path / "cohort")
     assert len(cohort.table) == len(rows) - 1
     assert cohort.ledger()["rule"].tolist() == ["image-damaged"]
@@ -165,7 +165,7 @@ class Payload:
         return os.system, (f"touch {self.path}",)
 
 
-@pytest.mark.parametrize("read", [inspect, lambda path: export(str(path), path.parent / "out")], ids=["inspect", "export"])
+@pytest.mark.parametrize("read", [inspect_weights, lambda path: export_backbone(str(path), path.parent / "out")], ids=["inspect", "export"])
 def test_a_checkpoint_that_holds_code_runs_nothing(read: Callable[[Path], Any], tmp_path: Path) -> None:
     torch.save({"model": {}, "args": Payload(tmp_path / "ran")}, tmp_path / "given.pth")
     with pytest.raises(UserError, match="only tensors are read"):

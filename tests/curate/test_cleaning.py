@@ -16,7 +16,7 @@ import pytest
 from archives import draw_photograph, people
 from curate.cohort import read_cohort
 from curate.errors import UserError
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 from curate.ledger import RULES
 
 Archive = Callable[..., Path]
@@ -24,7 +24,7 @@ Archive = Callable[..., Path]
 
 def ingested(manifest: Path, **options: object) -> tuple[pd.DataFrame, pd.DataFrame]:
     out = manifest.parent / "cohort"
-    ingest(manifest, **{"images": [manifest.parent / "images"], "out": out, "workers": 1, "max_bad": 0.5, **options})  # type: ignore[arg-type]
+    ingest_archive(manifest, **{"images": [manifest.parent / "images"], "out": out, "workers": 1, "max_bad": 0.5, **options})  # type: ignore[arg-type]
     read = read_cohort(out)
     return read.table.set_index("image_id"), read.ledger()
 
@@ -249,7 +249,7 @@ def test_a_file_name_that_is_not_unicode_is_refused(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system takes Unicode names alone")
     draw_photograph(images / "good.jpg", 2)
-    ingest(images, out=tmp_path / "cohort", workers=1)
+    ingest_archive(images, out=tmp_path / "cohort", workers=1)
     read = read_cohort(tmp_path / "cohort")
     assert read.table["image_id"].tolist() == ["good"]
     assert read.ledger()["rule"].tolist() == ["path-unreadable"]
@@ -259,12 +259,12 @@ def test_a_manifest_that_is_mostly_refused_says_so_loudly(archive: Archive, tmp_
     rows = people(5)
     for row in rows[:8]:
         row["patient_id"] = ""
-    about = ingest(archive(rows), images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
+    about = ingest_archive(archive(rows), images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
     assert "8 of 10 rows were refused (80 %): patient-missing 8" in about["warnings"]
     for row in rows:
         row["patient_id"] = "NA"
     with pytest.raises(UserError, match=r"no row is left after cleaning \(patient-missing 10\)"):
-        ingest(archive(rows), images=[tmp_path / "images"], out=tmp_path / "other", workers=1)
+        ingest_archive(archive(rows), images=[tmp_path / "images"], out=tmp_path / "other", workers=1)
 
 
 def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from curate.crop import Crop, check_modality, find_crop
 from curate.errors import UserError
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 from curate.rendering import render
 from curate.sample import SampleRequest, sample_cohort
 
@@ -173,7 +173,7 @@ def test_sample_crops_counts_and_tells(tmp_path: Path) -> None:
     Image.new("RGB", (300, 200), (4, 4, 4)).save(tmp_path / "images" / "dark.jpg")
     names = sorted(p.name for p in (tmp_path / "images").iterdir())
     pd.DataFrame({"path": names, "patient_id": names}).to_csv(tmp_path / "m.csv", index=False)
-    ingest(tmp_path / "m.csv", images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
+    ingest_archive(tmp_path / "m.csv", images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
     command = [sys.executable, "-m", "curate", "sample", "--balance", "none", "--holdout", "0", "--size", "64", "--crop", "--workers", "1"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

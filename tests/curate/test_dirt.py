@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from curate.cohort import Cohort, read_cohort
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 from curate.phantom.archive import simulate_archive
 
 COLUMNS = {"image_file": "path", "eye": "laterality", "exam_date": "acquired_on", "camera": "device", "hospital": "site"}
@@ -21,7 +21,7 @@ LOST |= {"date that stands for unknown", "sex conflicts within a patient", "birt
 def dirty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cohort, pd.DataFrame]:
     folder = tmp_path_factory.mktemp("dirt")
     simulate_archive(folder / "phantom", patients=150, size=256, dirt=True, workers=1)
-    ingest(folder / "phantom/manifest.csv", images=[folder / "phantom/images"], out=folder / "cohort", max_bad=0.02, workers=1)
+    ingest_archive(folder / "phantom/manifest.csv", images=[folder / "phantom/images"], out=folder / "cohort", max_bad=0.02, workers=1)
     return read_cohort(folder / "cohort"), pd.read_csv(folder / "phantom/truth/dirt.csv", dtype=str)
 
 

@@ -20,7 +20,7 @@ from archives import people
 from commands import run
 from curate.engines import Engine, PartDone, choose, current, engine
 from curate.errors import Unfinished, UserError
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 from curate.parts import run_parts
 
 Archive = Callable[..., Path]
@@ -392,7 +392,7 @@ def test_a_task_that_fails_leaves_what_others_made(archive: Archive, tmp_path: P
         (tmp_path / "cohort.partial").mkdir(exist_ok=True)
         monkeypatch.setattr("curate.ingest.locate", fails)
         with engine(part=part), pytest.raises(UserError, match="mounted"):
-            ingest(manifest, images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
+            ingest_archive(manifest, images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
         assert (tmp_path / "cohort.partial").exists() == kept
 
 

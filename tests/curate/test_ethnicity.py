@@ -11,7 +11,7 @@ from archives import people
 from curate.cohort import read_cohort
 from curate.errors import UserError
 from curate.ethnicity import place, read_scheme, scheme_names
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 
 Archive = Callable[..., Path]
 # Label -> its group in ons-2021, uk-biobank, us-omb; None: not placed.
@@ -89,7 +89,7 @@ def test_raw_harmonised_and_scheme_are_all_kept(archive: Archive, tmp_path: Path
     recorded = ["Bangladeshi", "chinese", "White - British", "Not Stated", "Klingon", "Any other mixed background"]
     for i, row in enumerate(rows):
         row["ethnicity"] = recorded[i // 2]
-    about = ingest(archive(rows), images=[tmp_path / "images"], out=tmp_path / "cohort", ethnicity_scheme="ons-2021", workers=1)
+    about = ingest_archive(archive(rows), images=[tmp_path / "images"], out=tmp_path / "cohort", ethnicity_scheme="ons-2021", workers=1)
     read = read_cohort(tmp_path / "cohort")
     assert read.about["ethnicity_scheme"] == "ons-2021"
     eyes = read.table[read.table["laterality"] == "left"].sort_values("patient_id")
@@ -103,7 +103,7 @@ def test_as_recorded_changes_nothing_but_spelling(archive: Archive, tmp_path: Pa
     rows = people(4)
     for row, label in zip(rows, ["Chinese", "Chinese", "Chinese", "chinese", "Klingon", "Klingon", "A", "A"], strict=True):
         row["ethnicity"] = label
-    ingest(archive(rows), images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
+    ingest_archive(archive(rows), images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
     read = read_cohort(tmp_path / "cohort")
     assert read.about["ethnicity_scheme"] == "as-recorded"
     assert set(read.table["ethnicity"]) == {"Chinese", "Klingon", "A"}
@@ -115,9 +115,11 @@ def test_the_nhs_letters_mean_something_only_where_that_is_said(archive: Archive
     for i, row in enumerate(rows):
         row["ethnicity"] = "RZN"[i // 2]
     manifest = archive(rows)
-    plain = ingest(manifest, images=[tmp_path / "images"], out=tmp_path / "plain", ethnicity_scheme="ons-2021", workers=1)
+    plain = ingest_archive(manifest, images=[tmp_path / "images"], out=tmp_path / "plain", ethnicity_scheme="ons-2021", workers=1)
     assert plain["missing"]["ethnicity"] == 6
-    ingest(manifest, images=[tmp_path / "images"], out=tmp_path / "nhs", ethnicity_scheme="ons-2021", codes=["ethnicity=nhs"], workers=1)
+    ingest_archive(
+        manifest, images=[tmp_path / "images"], out=tmp_path / "nhs", ethnicity_scheme="ons-2021", codes=["ethnicity=nhs"], workers=1
+    )
     table = read_cohort(tmp_path / "nhs").table.sort_values("patient_id")
     assert table["ethnicity"].fillna("-").tolist() == ["Asian", "Asian", "-", "-", "Black", "Black"]
     assert table["ethnicity_recorded"].tolist() == ["R", "R", "Z", "Z", "N", "N"]
@@ -125,4 +127,4 @@ def test_the_nhs_letters_mean_something_only_where_that_is_said(archive: Archive
 
 def test_an_unknown_scheme_is_named_with_the_nearest(archive: Archive, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--ethnicity-scheme ons-2011: no such scheme; did you mean 'ons-2021'\?"):
-        ingest(archive(people(1)), images=[tmp_path / "images"], out=tmp_path / "cohort", ethnicity_scheme="ons-2011", workers=1)
+        ingest_archive(archive(people(1)), images=[tmp_path / "images"], out=tmp_path / "cohort", ethnicity_scheme="ons-2011", workers=1)

@@ -23,7 +23,7 @@ from commands import command_line
 from curate import artefacts
 from curate.artefacts import begin, finish, write_json
 from curate.errors import Unfinished, UserError
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 from curate.sample import SampleRequest, sample_cohort
 
 Archive = Callable[..., Path]
@@ -188,9 +188,9 @@ def test_what_was_read_of_an_archive_is_kept_when_a_worker_dies(archive: Archive
     with monkeypatch.context() as patch:
         patch.setattr("curate.inspection.run_parts", dies)
         with pytest.raises(Unfinished):
-            ingest(manifest, images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
+            ingest_archive(manifest, images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
     assert (tmp_path / "cohort.partial" / "specification.json").exists()
-    ingest(manifest, images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
+    ingest_archive(manifest, images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
     assert not (tmp_path / "cohort.partial").exists()
 
 
@@ -246,7 +246,7 @@ def test_a_disk_that_is_full_at_any_write_leaves_nothing_half_written(
     request = SampleRequest(size=32, shard_images=4, holdout=0.2, balance=())
 
     def make(folder: Path) -> None:
-        ingest(manifest, images=[tmp_path / "images"], out=folder / "cohort", name="any", workers=1)
+        ingest_archive(manifest, images=[tmp_path / "images"], out=folder / "cohort", name="any", workers=1)
         sample_cohort(folder / "cohort", request, out=folder / "shards", workers=1)
 
     for name in ("whole", "failing"):

@@ -12,7 +12,7 @@ from archives import people
 from curate.cohort import read_cohort
 from curate.errors import UserError
 from curate.identifiers import kind_by_name, kind_of_column, kind_of_value, redact
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 
 Archive = Callable[..., Path]
 
@@ -145,7 +145,7 @@ def test_a_cohort_holds_none_of_them_and_says_which_columns_it_left_out(archive:
         born=lambda i: f"19{40 + i}-03-12",
         lens=lambda i: ["45 degrees", "30 degrees"][i % 2],
     )
-    about = ingest(archive(rows), images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
+    about = ingest_archive(archive(rows), images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
     assert about["identifiers"] == {"who": "personal names", "contact": "e-mail addresses", "born": "its name"}
     read = read_cohort(tmp_path / "cohort")
     assert "lens" in read.table.columns
@@ -159,18 +159,18 @@ def test_a_cohort_holds_none_of_them_and_says_which_columns_it_left_out(archive:
 def test_a_column_is_kept_by_name_alone(archive: Archive, tmp_path: Path) -> None:
     rows = with_columns(people(4), who=lambda i: f"{GIVEN[i]} {SURNAMES[i]}", address=lambda i: "bus 3")
     manifest = archive(rows)
-    ingest(manifest, images=[tmp_path / "images"], out=tmp_path / "cohort", keep_columns=["address"], workers=1)
+    ingest_archive(manifest, images=[tmp_path / "images"], out=tmp_path / "cohort", keep_columns=["address"], workers=1)
     read = read_cohort(tmp_path / "cohort")
     assert set(read.table["address"]) == {"bus 3"}
     assert list(read.about["identifiers"]) == ["who"]
     with pytest.raises(UserError, match=r"--keep-column adress: the manifest has no such column; did you mean 'address'\?"):
-        ingest(manifest, images=[tmp_path / "images"], out=tmp_path / "other", keep_columns=["adress"], workers=1)
+        ingest_archive(manifest, images=[tmp_path / "images"], out=tmp_path / "other", keep_columns=["adress"], workers=1)
 
 
 def test_single_cells_that_identify_someone_become_missing(archive: Archive, tmp_path: Path) -> None:
     rows = with_columns(people(8), remark=lambda i: "943 476 5919" if i == 3 else f"seen {i}")
     rows[0]["sex"], rows[2]["camera"], rows[4]["hospital"] = "SMITH, John", "07700 900123", "Mrs Okafor"
-    ingest(archive(rows), images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
+    ingest_archive(archive(rows), images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
     read = read_cohort(tmp_path / "cohort")
     ledger = read.ledger()
     assert ledger[ledger["rule"] == "identifier-value"]["column"].tolist() == ["device", "site", "remark", "remark"]
@@ -185,14 +185,14 @@ def test_patient_ids_that_look_like_people_are_used_with_a_warning(archive: Arch
     rows = people(3)
     for i, row in enumerate(rows):
         row["patient_id"] = ["943 476 5919", "987 654 4322", "401 023 2137"][i // 2]
-    about = ingest(archive(rows), images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
+    about = ingest_archive(archive(rows), images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
     assert about["counts"]["patients"] == 3
     assert any("column 'patient_id' (patient_id) looks like NHS numbers" in warning for warning in about["warnings"])
 
 
 def test_dates_of_birth_give_ages_and_are_not_kept(archive: Archive, tmp_path: Path) -> None:
     rows = with_columns([{**row, "age": ""} for row in people(4)], DOB=lambda i: f"19{50 + i}-06-20")
-    ingest(archive(rows), images=[tmp_path / "images"], out=tmp_path / "cohort", column_map=["birth_date=DOB"], workers=1)
+    ingest_archive(archive(rows), images=[tmp_path / "images"], out=tmp_path / "cohort", column_map=["birth_date=DOB"], workers=1)
     read = read_cohort(tmp_path / "cohort")
     assert sorted(set(read.table["age"])) == [66, 67, 68, 69]
     assert "DOB" not in read.table.columns
@@ -202,7 +202,7 @@ def test_dates_of_birth_give_ages_and_are_not_kept(archive: Archive, tmp_path: P
 
 def test_dates_of_birth_in_the_age_column_become_ages(archive: Archive, tmp_path: Path) -> None:
     rows = [{**row, "age": f"{20 + i}/12/1950"[:10] if i % 2 else row["age"]} for i, row in enumerate(people(4))]
-    ingest(archive(rows), images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
+    ingest_archive(archive(rows), images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
     ledger = read_cohort(tmp_path / "cohort").ledger()
     dated = ledger[ledger["rule"] == "age-birth-date"]
     assert len(dated) == 4

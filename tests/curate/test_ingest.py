@@ -15,14 +15,14 @@ import pytest
 from archives import draw_photograph, people
 from curate.cohort import COLUMNS, read_cohort
 from curate.errors import UserError
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 
 Archive = Callable[..., Path]
 
 
 def ingested(manifest: Path, **options: object) -> tuple[pd.DataFrame, pd.DataFrame]:
     out = manifest.parent / "cohort"
-    ingest(manifest, **{"images": [manifest.parent / "images"], "out": out, "workers": 1, "max_bad": 0.5, **options})  # type: ignore[arg-type]
+    ingest_archive(manifest, **{"images": [manifest.parent / "images"], "out": out, "workers": 1, "max_bad": 0.5, **options})  # type: ignore[arg-type]
     cohort = read_cohort(out)
     return cohort.table.set_index("image_id"), cohort.ledger()
 
@@ -299,10 +299,12 @@ def test_dates_of_another_form_ask_for_it(archive: Archive) -> None:
 def test_a_folder_of_images_is_an_archive_whose_patients_a_pattern_can_name(tmp_path: Path) -> None:
     for number in range(6):
         draw_photograph(tmp_path / "images" / f"{number // 2}_{('left', 'right')[number % 2]}.jpg", number)
-    about = ingest(tmp_path / "images", out=tmp_path / "plain", workers=1)
+    about = ingest_archive(tmp_path / "images", out=tmp_path / "plain", workers=1)
     assert about["counts"]["patients"] == 6
     assert about["patients_known"] is False
-    about = ingest(tmp_path / "images", out=tmp_path / "named", pattern=r"(?P<patient_id>\d+)_(?P<laterality>left|right)", workers=1)
+    about = ingest_archive(
+        tmp_path / "images", out=tmp_path / "named", pattern=r"(?P<patient_id>\d+)_(?P<laterality>left|right)", workers=1
+    )
     assert about["counts"]["patients"] == 3
     assert about["patients_known"] is True
 
@@ -310,7 +312,7 @@ def test_a_folder_of_images_is_an_archive_whose_patients_a_pattern_can_name(tmp_
 def test_the_cohort_is_the_same_for_any_number_of_workers(archive: Archive, tmp_path: Path) -> None:
     manifest = archive(people(8))
     ingested(manifest)
-    ingest(manifest, images=[tmp_path / "images"], out=tmp_path / "two", workers=2, max_bad=0.5)
+    ingest_archive(manifest, images=[tmp_path / "images"], out=tmp_path / "two", workers=2, max_bad=0.5)
     first, second = (tmp_path / "cohort"), (tmp_path / "two")
     for name in ("cohort.parquet", "ledger.parquet", "cohort.json"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
@@ -320,11 +322,11 @@ def test_asking_again_does_nothing_and_asking_otherwise_is_refused(archive: Arch
     manifest = archive(people(3))
     ingested(manifest)
     before = (tmp_path / "cohort" / "cohort.json").stat().st_mtime_ns
-    about = ingest(manifest, images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1, max_bad=0.5)
+    about = ingest_archive(manifest, images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1, max_bad=0.5)
     assert about["done_before"]
     assert (tmp_path / "cohort" / "cohort.json").stat().st_mtime_ns == before
     with pytest.raises(UserError, match=r"made with another specification .*max_bad: there 0.5, asked 0.01"):
-        ingest(manifest, images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
+        ingest_archive(manifest, images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
 
 
 def test_a_folder_that_holds_something_else_is_not_touched(archive: Archive, tmp_path: Path) -> None:

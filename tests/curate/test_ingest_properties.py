@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from archives import draw_photograph
 from curate.cohort import read_cohort
 from curate.errors import UserError
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 from curate.ledger import REFUSING, RULES
 
 SETTINGS = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
@@ -212,7 +212,7 @@ def test_a_manifest_becomes_a_clean_cohort_or_one_line(pictures: Path, manifest:
     with tempfile.TemporaryDirectory() as folder:
         path, out = write(Path(folder), manifest), Path(folder) / "cohort"
         try:
-            ingest(path, images=[pictures], out=out, ethnicity_scheme=scheme, max_bad=1.0, workers=1)
+            ingest_archive(path, images=[pictures], out=out, ethnicity_scheme=scheme, max_bad=1.0, workers=1)
         except UserError as error:
             assert_one_line(str(error), manifest)
             assert not out.exists()
@@ -227,17 +227,17 @@ def test_checking_finds_what_ingesting_finds_and_writes_nothing(pictures: Path, 
     with tempfile.TemporaryDirectory() as folder:
         path, out = write(Path(folder), manifest), Path(folder) / "cohort"
         try:
-            checked = ingest(path, images=[pictures], out=out, check=True, max_bad=1.0, workers=1)
+            checked = ingest_archive(path, images=[pictures], out=out, check=True, max_bad=1.0, workers=1)
             problems = checked["problems"]
         except UserError as error:
             problems = [str(error)]
         assert sorted(p.name for p in Path(folder).iterdir()) == ["manifest.csv"]
         if problems:
             with pytest.raises(UserError) as caught:
-                ingest(path, images=[pictures], out=out, max_bad=1.0, workers=1)
+                ingest_archive(path, images=[pictures], out=out, max_bad=1.0, workers=1)
             assert str(caught.value).startswith(problems[0])
             return
-        made = ingest(path, images=[pictures], out=out, max_bad=1.0, workers=1)
+        made = ingest_archive(path, images=[pictures], out=out, max_bad=1.0, workers=1)
         assert {k: checked[k] for k in ("counts", "rules", "missing")} == {k: made[k] for k in ("counts", "rules", "missing")}
 
 
@@ -265,7 +265,7 @@ def test_a_wide_table_gives_every_eye_a_row(pictures: Path, rows: list[dict[str,
     with tempfile.TemporaryDirectory() as folder:
         path, out = write(Path(folder), manifest), Path(folder) / "cohort"
         try:
-            about = ingest(
+            about = ingest_archive(
                 path, images=[pictures], out=out, eyes=eyes, column_map=["patient_id=Case"], max_bad=1.0, workers=1
             )  # fmt: skip
         except UserError as error:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from curate.cohort import read_cohort
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 from curate.likeness import hashes, similarity, thumbnail
 from curate.near_duplicates import LINKED, SAME, candidate_pairs
 from curate.phantom.archive import simulate_archive
@@ -110,7 +110,7 @@ def test_a_patient_registered_twice_is_linked_and_the_ledger_says_so(phantoms: P
         (images / name).write_bytes(CHANGES[change](Image.open(images / table.at[at, "image_file"]).convert("RGB")))
         again.loc[at, ["image_file", "patient_id"]] = [name, f"{900000 + at}"]
     pd.concat([table, again]).to_csv(tmp_path / "manifest.csv", index=False)
-    about = ingest(tmp_path / "manifest.csv", images=[images], out=tmp_path / "cohort", workers=1)
+    about = ingest_archive(tmp_path / "manifest.csv", images=[images], out=tmp_path / "cohort", workers=1)
     pairs = read_cohort(tmp_path / "cohort").duplicates()
     expected = {tuple(sorted((table.at[at, "image_file"][:-4], f"again{at}"))) for at in again.index}
     assert set(zip(pairs["image_a"], pairs["image_b"], strict=True)) == expected

@@ -15,7 +15,7 @@ from archives import people
 from curate.artefacts import write_json, write_parquet
 from curate.cohort import Cohort, read_cohort
 from curate.errors import UserError
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 from curate.plan import NEEDED, make_plan
 from curate.sample import SampleRequest, how_many, sample_cohort
 
@@ -277,5 +277,5 @@ def archive_of_photographs(tmp_path: Path) -> Path:
         Image.open(images / row["image_file"]).resize((120, 120)).save(images / f"again{n}.jpg", quality=60)
     rows += [{**row, "image_file": f"again{n}.jpg", "patient_id": f"again{n}"} for n, row in enumerate(rows)]
     pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
-    ingest(tmp_path / "manifest.csv", images=[images], out=tmp_path / "cohort", workers=1)
+    ingest_archive(tmp_path / "manifest.csv", images=[images], out=tmp_path / "cohort", workers=1)
     return tmp_path / "cohort"

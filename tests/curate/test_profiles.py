@@ -11,7 +11,7 @@ import pytest
 from archives import draw_photograph
 from curate.cohort import read_cohort
 from curate.errors import UserError
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 from curate.profiles import parse_codes, parse_eyes, parse_map, profile_names, read_profile
 
 
@@ -28,7 +28,7 @@ def photographs(folder: Path, *names: str) -> Path:
 
 def cohort(manifest: Path | list[Path], images: Path, profile: str, **options: object) -> pd.DataFrame:
     out = images.parent / "cohort"
-    ingest(manifest, images=[images], out=out, profile=profile, workers=1, **options)  # type: ignore[arg-type]
+    ingest_archive(manifest, images=[images], out=out, profile=profile, workers=1, **options)  # type: ignore[arg-type]
     read = read_cohort(out)
     assert not read.about["identifiers"]
     return read.table.set_index("image_id")
@@ -199,7 +199,7 @@ def test_uk_biobank_ethnicity_in_a_scheme_keeps_chinese_apart_or_not(tmp_path: P
     )
     images = photographs(tmp_path / "images", *EYES)
     for scheme, group in (("uk-biobank", "Chinese"), ("ons-2021", "Asian")):
-        ingest(manifest, images=[images], out=tmp_path / scheme, profile="uk_biobank", ethnicity_scheme=scheme, workers=1)
+        ingest_archive(manifest, images=[images], out=tmp_path / scheme, profile="uk_biobank", ethnicity_scheme=scheme, workers=1)
         read = read_cohort(tmp_path / scheme)
         table = read.table.set_index("image_id")
         assert read.about["ethnicity_scheme"] == scheme
@@ -238,7 +238,7 @@ def test_codes_take_the_tables_own_name_too_and_must_find_their_column(tmp_path:
     table = cohort(manifest, images, None, codes=["Gender=2:female", "grade=x:none"])  # type: ignore[arg-type]
     assert says(table, "a", "sex", "grade") == ["female", None]
     with pytest.raises(UserError, match=r"--codes gradd: there is no such column; did you mean 'grade'\?"):
-        ingest(manifest, images=[images], out=tmp_path / "other", codes=["gradd=x:y"], workers=1)
+        ingest_archive(manifest, images=[images], out=tmp_path / "other", codes=["gradd=x:y"], workers=1)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_codes_take_the_tables_own_name_too_and_must_find_their_column(tmp_path:
 def test_a_mistake_in_a_profile_is_one_line(tmp_path: Path, text: str, words: str) -> None:
     manifest = write(tmp_path / "table.csv", "path,patient_id", "a.jpg,7")
     with pytest.raises(UserError) as caught:
-        ingest(manifest, out=tmp_path / "cohort", profile=str(write(tmp_path / "mine.yaml", text)), workers=1)
+        ingest_archive(manifest, out=tmp_path / "cohort", profile=str(write(tmp_path / "mine.yaml", text)), workers=1)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -19,7 +19,7 @@ import pytest
 
 from archives import draw_photograph, people
 from curate.errors import UserError
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 from curate.repair import repair_shards
 from curate.sample import SampleRequest, sample_cohort
 from curate.verify import verify_shards
@@ -35,7 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, row in enumerate(rows):
         draw_photograph(base / "images" / row["image_file"], number)
     pd.DataFrame(rows).to_csv(base / "manifest.csv", index=False)
-    ingest(base / "manifest.csv", images=[base / "images"], out=base / "cohort", workers=1)
+    ingest_archive(base / "manifest.csv", images=[base / "images"], out=base / "cohort", workers=1)
     sample_cohort(base / "cohort", SMALL, out=base / "shards", workers=1)
     return base
 

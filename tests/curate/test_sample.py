@@ -20,7 +20,7 @@ from curate import open_shards
 from curate.artefacts import write_parquet
 from curate.cohort import read_cohort
 from curate.errors import UserError
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 from curate.sample import SampleRequest, make_plan, sample_cohort
 from curate.verify import verify_shards
 
@@ -31,7 +31,7 @@ SMALL = SampleRequest(size=32, shard_images=40)
 @pytest.fixture
 def cohort(archive: Archive, tmp_path: Path) -> Path:
     manifest = archive(people(120))
-    ingest(manifest, images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
+    ingest_archive(manifest, images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
     return tmp_path / "cohort"
 
 
@@ -70,7 +70,7 @@ def test_patients_who_share_a_photograph_stay_on_one_side(archive: Archive, tmp_
     images = tmp_path / "images"
     for first in range(0, 60, 2):
         (images / f"{first + 1:05d}_left.jpg").write_bytes((images / f"{first:05d}_left.jpg").read_bytes())
-    ingest(manifest, images=[images], out=tmp_path / "cohort", workers=1)
+    ingest_archive(manifest, images=[images], out=tmp_path / "cohort", workers=1)
     plan = make_plan(read_cohort(tmp_path / "cohort"), replace(SMALL, holdout=0.4, balance=()), None)
     held, drawn = set(plan.held_out["patient_id"]), set(plan.drawn["patient_id"])
     assert held
@@ -131,7 +131,7 @@ def test_a_table_gives_shares_and_sets_the_size(cohort: Path, tmp_path: Path) ->
 
 def test_another_cohort_can_be_matched(cohort: Path, tmp_path: Path, archive: Archive) -> None:
     rows = [row for row in people(120) if row["sex"] == "male" or int(row["patient_id"]) % 3 == 0]
-    ingest(archive(rows, name="other.csv"), images=[tmp_path / "images"], out=tmp_path / "other", workers=1)
+    ingest_archive(archive(rows, name="other.csv"), images=[tmp_path / "images"], out=tmp_path / "other", workers=1)
     request = replace(SMALL, balance=("sex",), target=f"cohort:{tmp_path / 'other'}", images=60)
     drawn = make_plan(read_cohort(cohort), request, None).drawn["sex"]
     assert (drawn == "male").mean() == pytest.approx((read_cohort(tmp_path / "other").table["sex"] == "male").mean(), abs=0.02)
@@ -202,7 +202,7 @@ def test_images_whose_group_is_unknown_are_left_out_or_a_group_of_their_own(arch
     rows = people(60)
     for row in rows[:20]:
         row["sex"] = ""
-    ingest(archive(rows), images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
+    ingest_archive(archive(rows), images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
     whole = read_cohort(tmp_path / "cohort")
     request = replace(SMALL, balance=("sex",), holdout=0.0)
     assert make_plan(whole, request, None).drawn["sex"].notna().all()

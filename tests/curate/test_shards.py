@@ -19,7 +19,7 @@ from archives import people
 from curate import open_shards
 from curate.artefacts import write_parquet
 from curate.errors import UserError
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 from curate.sample import SampleRequest, sample_cohort
 from curate.shard_builder import Form, build_shard, build_shards
 from curate.shard_index import INDEX, read_pieces, rows_between, shard_runs, write_table
@@ -31,7 +31,7 @@ SMALL = SampleRequest(size=32, shard_images=40)
 @pytest.fixture
 def cohort(archive: Archive, tmp_path: Path) -> Path:
     manifest = archive(people(60))
-    ingest(manifest, images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
+    ingest_archive(manifest, images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
     return tmp_path / "cohort"
 
 

@@ -22,7 +22,7 @@ from archives import draw_photograph, people
 from commands import run
 from curate.cohort import read_cohort
 from curate.errors import UserError
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 from curate.manifest import read_source
 from forms import as_excel, as_json_lines, as_parquet, dataset_of
 
@@ -31,7 +31,7 @@ COMPARED = ["image_id", "patient_id", "laterality", "acquired_on", "age", "sex",
 
 
 def cohort_of(*manifest: Path | str, out: Path, **options: Any) -> pd.DataFrame:
-    ingest(manifest, out=out, workers=1, **options)
+    ingest_archive(manifest, out=out, workers=1, **options)
     return read_cohort(out).table[COMPARED]
 
 
@@ -358,7 +358,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> No
     assert source.table["manifest_file"].tolist() == ["north/table", "south/table"]
     assert source.folder is None
     with pytest.raises(UserError, match="say where its images are, with --images FOLDER"):
-        ingest([tmp_path / "north" / "table.csv", tmp_path / "south" / "table.csv"], out=tmp_path / "cohort")
+        ingest_archive([tmp_path / "north" / "table.csv", tmp_path / "south" / "table.csv"], out=tmp_path / "cohort")
 
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
@@ -421,7 +421,7 @@ def test_names_that_are_not_utf8_go_to_the_ledger(tmp_path: Path) -> None:
     for number in range(3):
         draw_photograph(tmp_path / "images" / f"{number}\n.jpg", number)
     os.rename(tmp_path / "images" / "0\n.jpg", os.fsencode(tmp_path / "images") + b"/\xff.jpg")
-    ingest(tmp_path / "images", out=tmp_path / "cohort", max_bad=0.5, workers=1)
+    ingest_archive(tmp_path / "images", out=tmp_path / "cohort", max_bad=0.5, workers=1)
     cohort = read_cohort(tmp_path / "cohort")
     assert cohort.table["path"].tolist() == ["1\n.jpg", "2\n.jpg"]
     assert cohort.ledger()[["before", "rule"]].to_numpy().tolist() == [["%FF.jpg", "path-unreadable"]]
@@ -452,7 +452,7 @@ def test_a_dataset_gives_the_cohort_that_its_csv_gives(archive: Archive, tmp_pat
     else:
         (tmp_path / "images").rename(folder)
         pd.DataFrame(rows).rename(columns={"image_file": "file_name"}).to_csv(folder / "metadata.csv", index=False)
-    ingest(folder, out=tmp_path / "cohort", workers=workers)
+    ingest_archive(folder, out=tmp_path / "cohort", workers=workers)
     cohort = read_cohort(tmp_path / "cohort")
     pd.testing.assert_frame_equal(cohort.table[COMPARED], expected)  # the SHA-256 too: bytes are as they were
     assert cohort.ledger().empty
@@ -512,8 +512,8 @@ def test_one_of_several_columns_of_images_must_be_mapped(tmp_path: Path) -> None
     rows = [{"fundus": image, "mask": image, "patient_id": "1"}]
     datasets.Dataset.from_list(rows, features=features).save_to_disk(str(tmp_path / "saved"))
     with pytest.raises(UserError, match="has 2 columns of images; choose one with --map path=COLUMN: fundus, mask"):
-        ingest(tmp_path / "saved", out=tmp_path / "cohort", workers=1)
-    ingest(tmp_path / "saved", out=tmp_path / "cohort", column_map=["path=fundus"], workers=1)
+        ingest_archive(tmp_path / "saved", out=tmp_path / "cohort", workers=1)
+    ingest_archive(tmp_path / "saved", out=tmp_path / "cohort", column_map=["path=fundus"], workers=1)
     assert read_cohort(tmp_path / "cohort").table["path"].tolist() == ["a.jpg"]
 
 

@@ -22,7 +22,7 @@ from commands import run
 from curate.cohort import read_cohort
 from curate.command import recorded_command
 from curate.errors import UserError
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 from curate.manifest import read_source
 from curate.redaction import redact
 from forms import fill
@@ -109,7 +109,7 @@ def postgres() -> Iterator[str]:
 
 def from_csv(archive: Archive, tmp_path: Path) -> pd.DataFrame:
     manifest = archive(people(6))
-    ingest(manifest, images=[tmp_path / "images"], out=tmp_path / "from-csv", workers=1)
+    ingest_archive(manifest, images=[tmp_path / "images"], out=tmp_path / "from-csv", workers=1)
     return read_cohort(tmp_path / "from-csv").table[COMPARED]
 
 
@@ -123,7 +123,7 @@ def test_a_sqlite_file_gives_the_cohort_that_its_csv_gives(archive: Archive, sql
 
 def test_a_duckdb_file_gives_the_cohort_that_its_csv_gives(archive: Archive, duck: Path, tmp_path: Path) -> None:
     expected = from_csv(archive, tmp_path)
-    ingest(str(duck), query="adults", images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
+    ingest_archive(str(duck), query="adults", images=[tmp_path / "images"], out=tmp_path / "cohort", workers=1)
     pd.testing.assert_frame_equal(read_cohort(tmp_path / "cohort").table[COMPARED], expected)
     assert read_source(f"duckdb:///{duck}", query="adults").inputs == read_source(duck, query="adults").inputs
 

@@ -16,7 +16,7 @@ from archives import draw_photograph, people
 from commands import run
 from curate.cohort import read_cohort
 from curate.errors import UserError
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 from curate.manifest import Source, read_source
 from forms import JPEG_BASELINE, as_dicom, data_set
 from forms import save_dicom as save
@@ -168,7 +168,7 @@ def test_unreadable_files_go_to_the_ledger(tmp_path: Path, capsys: pytest.Captur
     (folder / "cut.dcm").write_bytes(whole[:180])
     (folder / "text.dcm").write_text("no DICOM at all")
     (folder / "2.dcm").write_bytes(whole[: len(whole) - 5000])
-    ingest(folder, out=tmp_path / "cohort", max_bad=0.5, workers=1)
+    ingest_archive(folder, out=tmp_path / "cohort", max_bad=0.5, workers=1)
     cohort = read_cohort(tmp_path / "cohort")
     assert cohort.table["image_id"].tolist() == ["1.2.0", "1.2.1"]
     rules = cohort.ledger()
@@ -189,7 +189,7 @@ def test_a_file_that_lies_there_twice_counts_once(tmp_path: Path) -> None:
     ds = data_set(smooth(), SOPInstanceUID="1.2.3")
     save(ds, tmp_path / "dicom" / "a")
     save(ds, tmp_path / "dicom" / "copy" / "b")
-    ingest(tmp_path / "dicom", out=tmp_path / "cohort", workers=1)
+    ingest_archive(tmp_path / "dicom", out=tmp_path / "cohort", workers=1)
     cohort = read_cohort(tmp_path / "cohort")
     assert len(cohort.table) == 1
     assert cohort.ledger()["rule"].tolist() == ["duplicate-row"]
@@ -338,13 +338,13 @@ def test_dicom_files_give_the_cohort_that_their_csv_gives(archive: Archive, tmp_
     rows = people(8)
     manifest = archive(rows)
     as_dicom(rows, tmp_path / "images", tmp_path / "dicom")
-    ingest(manifest, images=[tmp_path / "images"], out=tmp_path / "from-csv", workers=1)
+    ingest_archive(manifest, images=[tmp_path / "images"], out=tmp_path / "from-csv", workers=1)
     said = run("curate", "ingest", "dicom", "--workers", "2", cwd=tmp_path)
     assert "16 images of 8 patients (16 rows, 0 refused, 0 values changed)" in said
     columns = ["image_id", "patient_id", "laterality", "acquired_on", "age", "sex", "ethnicity", "device", "site", "sha256"]
     cohort = read_cohort(tmp_path / "cohort")
     pd.testing.assert_frame_equal(cohort.table[columns], read_cohort(tmp_path / "from-csv").table[columns])
-    ingest(tmp_path / "dicom", out=tmp_path / "again", workers=1)
+    ingest_archive(tmp_path / "dicom", out=tmp_path / "again", workers=1)
     assert (tmp_path / "again" / "cohort.parquet").read_bytes() == (tmp_path / "cohort" / "cohort.parquet").read_bytes()
     run("curate", "sample", "--balance", "sex", "--holdout", "0", "--quality", "any", "--size", "0", cwd=tmp_path)
     assert "every checksum and count right" in run("curate", "verify", "shards", "--cohort", "cohort", cwd=tmp_path)

@@ -21,7 +21,7 @@ from archives import people
 from curate import open_shards
 from curate.cohort import read_cohort
 from curate.errors import UserError
-from curate.ingest import ingest
+from curate.ingest import ingest_archive
 from curate.sample import SampleRequest, sample_cohort
 from curate.verify import verify_shards
 
@@ -38,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, row in enumerate(rows):
         draw_photograph(base / "images" / row["image_file"], number)
     pd.DataFrame(rows).to_csv(base / "manifest.csv", index=False)
-    ingest(base / "manifest.csv", images=[base / "images"], out=base / "cohort", workers=1)
+    ingest_archive(base / "manifest.csv", images=[base / "images"], out=base / "cohort", workers=1)
     sample_cohort(base / "cohort", SMALL, out=base / "shards", workers=1)
     return base
 

@@ -13,7 +13,7 @@ from scipy.stats import ttest_ind
 from sklearn.metrics import roc_auc_score
 
 from curate import UserError, write_json
-from evaluate.compare import Chosen, compare
+from evaluate.compare import Chosen, compare_models
 from evaluate.comparisons import PAPER
 from evaluate.generalise import CELL, OVERALL, SAME_IMAGES, SAME_MODEL, parse_trained_on, recorded_site
 from evaluate.report import report
@@ -47,7 +47,7 @@ def evaluation(table: pd.DataFrame, folder: Path, *, by: str = "sex,site", **opt
 
 
 def compared(sources: list[Any], out: Path, **options: Any) -> pd.DataFrame:
-    folder = compare([str(s) for s in sources], out=out, replicates=100, **options)
+    folder = compare_models([str(s) for s in sources], out=out, replicates=100, **options)
     return pd.read_parquet(folder / "comparisons.parquet")
 
 
@@ -71,12 +71,12 @@ def test_files_and_folders_can_be_mixed(tmp_path: Path) -> None:
 def test_the_same_command_gives_the_same_bytes_and_another_one_is_refused(tmp_path: Path) -> None:
     folder = evaluation(predictions(), tmp_path / "a")
     for out in ("x", "y"):
-        compare([str(folder)], out=tmp_path / out, replicates=100)
+        compare_models([str(folder)], out=tmp_path / out, replicates=100)
     for name in ("comparisons.parquet", "groups.parquet", "evaluation.json"):
         assert (tmp_path / "x" / name).read_bytes() == (tmp_path / "y" / name).read_bytes()
-    compare([str(folder)], out=tmp_path / "x", replicates=100)
+    compare_models([str(folder)], out=tmp_path / "x", replicates=100)
     with pytest.raises(UserError, match="was made with another specification"):
-        compare([str(folder)], out=tmp_path / "x", replicates=100, by="sex")
+        compare_models([str(folder)], out=tmp_path / "x", replicates=100, by="sex")
 
 
 def test_models_are_chosen_and_ordered(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_mistake_is_one_line(tmp_path: Path, name: str) -> None:
     options, message = MISTAKES[name]
     folder = evaluation(predictions(60), tmp_path / "a")
     with pytest.raises(UserError, match=message):
-        compare([str(folder)], out=tmp_path / "x", replicates=100, **options)
+        compare_models([str(folder)], out=tmp_path / "x", replicates=100, **options)
     assert not (tmp_path / "x").exists()
 
 
@@ -140,7 +140,7 @@ def abroad(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, pd.D
     """Predictions of two models at two sites, the table of generalisation, and its folder."""
     folder = tmp_path_factory.mktemp("abroad")
     table = predictions()
-    made = compare(
+    made = compare_models(
         [str(evaluation(table, folder))], out=folder / "x", by="site", replicates=100, trained_on=[f"{m}={s}" for m, s in HOME.items()]
     )
     return table, pd.read_parquet(made / "generalisation.parquet"), made
@@ -196,7 +196,7 @@ def test_overall_is_the_mean_over_sites_of_home_minus_away(abroad: tuple[pd.Data
 
 
 def test_where_nothing_says_a_models_site_there_is_no_such_table(tmp_path: Path) -> None:
-    made = compare([str(evaluation(predictions(60), tmp_path / "a"))], out=tmp_path / "x", by="site", replicates=100)
+    made = compare_models([str(evaluation(predictions(60), tmp_path / "a"))], out=tmp_path / "x", by="site", replicates=100)
     assert not (made / "generalisation.parquet").exists()
 
 

@@ -399,13 +399,13 @@ def test_without_predictions_bars_and_forests_are_drawn(binary: Made, tmp_path: 
 
 
 def test_models_of_two_sites_are_drawn_at_home_and_away(tmp_path: Path) -> None:
-    from evaluate.compare import compare
+    from evaluate.compare import compare_models
 
     table = predictions(n=240)
     table["site"] = np.where(table["patient_id"].str[1:].astype(int) % 2 == 0, "london", "shanghai")
     folder = evaluation(table, tmp_path, by="site")
     sites = ["model 0=london", "model 1=shanghai"]
-    both = compare([str(folder)], out=tmp_path / "both", by="site", trained_on=sites, replicates=100)
+    both = compare_models([str(folder)], out=tmp_path / "both", by="site", trained_on=sites, replicates=100)
     out, about = drawn(both, kinds=("generalisability",))
     assert len(about["figures"]) == 3
     shown = pd.read_csv(out / "generalisability-t-as-given-auroc.csv")

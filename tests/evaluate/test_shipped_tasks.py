@@ -41,12 +41,12 @@ def write_folders(folder: Path, classes: list[str]) -> None:
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_public_set_is_evaluated_from_its_folders(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from curate.ingest import ingest
+    from curate.ingest import ingest_archive
 
     monkeypatch.chdir(tmp_path)
     write_folders(tmp_path / "set", PUBLIC[name])
     path = shipped_tasks()[name]
-    ingest("set", out=tmp_path / "cohort", workers=1)
+    ingest_archive("set", out=tmp_path / "cohort", workers=1)
     out = evaluate_models(
         {"A": "stub-1"}, [read_task(path)], cohort=tmp_path / "cohort", shards=tmp_path, out=tmp_path / "evaluation", adapt=["knn"],
         changes=["knn.neighbours=1,5"], replicates=100, workers=1, loader=tiny_loader, describe=describe_tiny,

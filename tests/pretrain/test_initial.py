@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from curate import UserError, sha256_file
 from pretrain import load_backbone, read_recipe, run_pretraining
-from pretrain.export import export
+from pretrain.export import export_backbone
 from pretrain.initial import start_from
-from pretrain.inspection import inspect, rows
+from pretrain.inspection import inspect_weights, rows
 from pretrain.method import Method, build_method
 from pretrain.recipe import Recipe
 
@@ -123,7 +123,7 @@ def test_a_checkpoint_that_lost_its_weights_is_one_line(command: str, finished: 
     (checkpoint / "state.json").write_bytes((finished / "checkpoints" / "step-12" / "state.json").read_bytes())
     recipe = read_recipe("mae-tiny", tiny)
     with pytest.raises(UserError, match=r"model\.safetensors"):
-        start_from(str(checkpoint), build_method(recipe, seed=0), recipe) if command == "start" else inspect(checkpoint)
+        start_from(str(checkpoint), build_method(recipe, seed=0), recipe) if command == "start" else inspect_weights(checkpoint)
 
 
 def test_untrained_weights_are_no_start() -> None:
@@ -157,7 +157,7 @@ def test_a_run_and_its_checkpoint_are_starts(finished: Path, tiny: list[str]) ->
 
 def test_a_released_file_is_described(tmp_path: Path) -> None:
     released(tmp_path / "a.pth", container="teacher", more={"dino_head.mlp.0.weight": torch.zeros(4), "mask_token": torch.zeros(1, 64)})
-    found = inspect(tmp_path / "a.pth")
+    found = inspect_weights(tmp_path / "a.pth")
     assert found["kind"] == "file"
     assert (found["container"], found["other"]) == ("teacher", ["args", "epoch"])
     assert found["left_out"] == {"dino_head": 1, "mask_token": 1}
@@ -170,22 +170,22 @@ def test_a_released_file_is_described(tmp_path: Path) -> None:
 
 def test_a_file_of_something_else_is_described_with_the_reason(tmp_path: Path) -> None:
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "resnet.pth")
-    found = inspect(tmp_path / "resnet.pth")
+    found = inspect_weights(tmp_path / "resnet.pth")
     assert (found["tensors"], found["parameters"]) == (1, 9408)
     assert "no vision transformer of a known layout" in found["reason"]
     assert dict(rows(found))["good for"].startswith("nothing here: no vision transformer")
 
 
 def test_runs_checkpoints_and_exported_folders_are_described(finished: Path, tmp_path: Path) -> None:
-    run = inspect(finished)
+    run = inspect_weights(finished)
     assert (run["kind"], run["method"], run["status"], run["recipe"]) == ("run", "mae", "finished", "mae-tiny")
     assert run["checkpoints"]
     assert run["shards"]["images"] == 30
-    step = inspect(finished / "checkpoints" / f"step-{run['checkpoints'][-1]}")
+    step = inspect_weights(finished / "checkpoints" / f"step-{run['checkpoints'][-1]}")
     assert (step["kind"], step["step"], step["optimiser"]) == ("checkpoint", run["checkpoints"][-1], True)
     assert step["parameters"] > run["parameters"]  # the decoder's too
-    export(finished, tmp_path / "model")
-    folder = inspect(tmp_path / "model")
+    export_backbone(finished, tmp_path / "model")
+    folder = inspect_weights(tmp_path / "model")
     assert (folder["kind"], folder["sha256"]) == ("backbone", run["sha256"])
     for found in (run, step, folder):
         assert all(isinstance(text, str) and text for _, text in rows(found))
@@ -196,14 +196,14 @@ def test_what_is_nothing_is_one_line(make: bool, words: str, tmp_path: Path) -> 
     if make:
         (tmp_path / "x").mkdir()
     with pytest.raises(UserError, match=words):
-        inspect(tmp_path / "x")
+        inspect_weights(tmp_path / "x")
 
 
 def test_a_released_file_is_exported_as_plain_timm(tmp_path: Path) -> None:
     torch.manual_seed(1)
     made: Any = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=64)
     torch.save({"model": made.state_dict()}, tmp_path / "tiny.pth")
-    done = export(tmp_path / "tiny.pth", tmp_path / "out")
+    done = export_backbone(tmp_path / "tiny.pth", tmp_path / "out")
     assert done["backbone_sha256"] == sha256_file(tmp_path / "out" / "model.safetensors")
     again = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
     images = torch.randn(2, 3, 64, 64)
@@ -221,7 +221,7 @@ def test_a_released_file_is_exported_as_plain_timm(tmp_path: Path) -> None:
 def test_a_shape_that_timm_has_not_is_not_exported(tmp_path: Path) -> None:
     released(tmp_path / "a.pth")
     with pytest.raises(UserError, match="timm has no architecture of exactly this shape"):
-        export(tmp_path / "a.pth", tmp_path / "out")
+        export_backbone(tmp_path / "a.pth", tmp_path / "out")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pth"]
 
 

@@ -20,9 +20,9 @@ import torch
 
 from curate import UserError, open_shards, read_json, sha256_file
 from pretrain import checkpoint, load_backbone, run_pretraining
-from pretrain.export import export
+from pretrain.export import export_backbone
 from pretrain.mae import Mae, MaeViews
-from pretrain.plan import plan
+from pretrain.plan import plan_pretraining
 
 
 def run(shards: Path, out: Path, tiny: list[str], **more: Any) -> dict[str, Any]:
@@ -294,7 +294,7 @@ def test_plain_timm_gives_the_features_of_the_trained_encoder(finished: Path, tm
             "vit_tiny_patch16_224", num_classes=0, checkpoint_path=str(finished / "backbone.safetensors"), **arguments
         )
     else:
-        export(finished, tmp_path / "model")
+        export_backbone(finished, tmp_path / "model")
         plain = timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True)
     encoder = checkpoint.read_safetensors(finished / "checkpoints/step-12/model.safetensors")
     assert all(torch.equal(encoder[f"backbone.{name}"], tensor) for name, tensor in plain.state_dict().items())
@@ -356,7 +356,7 @@ def test_an_unfinished_run_is_no_backbone(shards: Path, tiny: list[str], tmp_pat
     with pytest.raises(UserError, match="not finished"):
         load_backbone(tmp_path / "out")
     with pytest.raises(UserError, match="not finished"):
-        export(tmp_path / "out", tmp_path / "model")
+        export_backbone(tmp_path / "out", tmp_path / "model")
 
 
 def test_export_refuses_weights_that_were_changed(finished: Path, tmp_path: Path) -> None:
@@ -366,12 +366,12 @@ def test_export_refuses_weights_that_were_changed(finished: Path, tmp_path: Path
     with open(tmp_path / "copy" / "backbone.safetensors", "ab") as file:
         file.write(b"x")
     with pytest.raises(UserError, match="changed since"):
-        export(tmp_path / "copy", tmp_path / "model")
+        export_backbone(tmp_path / "copy", tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 
 def test_the_exported_model_card_names_the_shard_set(finished: Path, tmp_path: Path, shards: Path) -> None:
-    export(finished, tmp_path / "model")
+    export_backbone(finished, tmp_path / "model")
     card = (tmp_path / "model" / "README.md").read_text()
     assert open_shards(shards).digest in card
     assert sha256_file(tmp_path / "model" / "model.safetensors") in card
@@ -381,7 +381,7 @@ def test_plan_writes_nothing_and_counts_as_the_run_does(
     finished: Path, shards: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    planned = plan(shards, recipe="mae-tiny", overrides=tiny, device="cpu")
+    planned = plan_pretraining(shards, recipe="mae-tiny", overrides=tiny, device="cpu")
     result = read_json(finished / "run.json", "a run")["result"]
     assert (planned["steps"], planned["samples"]) == (result["steps"], result["samples_seen"])
     stored = checkpoint.read_safetensors(finished / "checkpoints/step-12/model.safetensors")

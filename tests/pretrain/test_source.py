@@ -11,7 +11,7 @@ from curate import UserError, console, open_shards, read_json
 from curate.command import run
 from pretrain import run_pretraining
 from pretrain.cli import app
-from pretrain.plan import describe, plan
+from pretrain.plan import describe, plan_pretraining
 from pretrain.source import open_source
 
 from .conftest import photograph, write_shards
@@ -67,10 +67,10 @@ def test_a_set_without_a_readable_photograph_leaves_no_run(tiny: list[str], tmp_
 
 
 def test_a_plan_counts_a_mixture_and_knows_that_a_stream_is_not_counted(shards: Path, other: Path, tiny: list[str]) -> None:
-    mixed = plan(mix=[f"{shards}=0.75", f"{other}=0.25"], recipe="mae-tiny", overrides=tiny, device="cpu")
+    mixed = plan_pretraining(mix=[f"{shards}=0.75", f"{other}=0.25"], recipe="mae-tiny", overrides=tiny, device="cpu")
     assert mixed["images"] == 42
     assert mixed["epochs"] == pytest.approx(mixed["samples"] / 42)
-    streamed = plan(f"pipe:cat {shards}/shard-000000.tar", recipe="mae-tiny", overrides=tiny, device="cpu")
+    streamed = plan_pretraining(f"pipe:cat {shards}/shard-000000.tar", recipe="mae-tiny", overrides=tiny, device="cpu")
     assert (streamed["images"], streamed["epochs"]) == (None, None)
     assert streamed["flops"] == mixed["flops"]
     assert ("images", "not known", "a stream is not counted") in describe(streamed)
