@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from curate import cleaning
+from curate import cleaning, console
 from curate.artefacts import begin, drop, finish, give_up, partial_of, provenance, read_json, same_or_refuse, write_json, write_parquet
 from curate.clean_table import Cleaned, clean_table
 from curate.columns import make_layout
@@ -115,7 +115,10 @@ def ingest_archive(
     made_by = provenance(specification, source.inputs)
     if check:
         if (out / "cohort.json").exists():
-            same_or_refuse(out, read_json(out / "cohort.json", "a cohort").get("made_by", {}), made_by)
+            try:
+                same_or_refuse(out, read_json(out / "cohort.json", "a cohort").get("made_by", {}), made_by)
+            except UserError as error:
+                console.warn(f"{error}; nothing is written now")
         with tempfile.TemporaryDirectory() as scratch:
             return _check(source, layout, folders, made_by, Path(scratch), out, workers)
     partial = begin(out, "cohort.json", made_by)

@@ -82,7 +82,7 @@ class ShardSet:
         self._files.clear()
 
 
-def open_shards(folder: Path) -> ShardSet:
+def open_shards(folder: str | Path) -> ShardSet:
     """Open a shard set for reading.
 
     Args:
@@ -93,6 +93,7 @@ def open_shards(folder: Path) -> ShardSet:
     """
     import pandas as pd
 
+    folder = Path(folder)
     if not folder.exists():
         raise UserError(f"{folder}: no shard set here; make one with: curate sample --balance age")
     about = read_json(folder / "sample.json", "a shard set")

@@ -204,7 +204,9 @@ def closures(evaluated: dict[str, Evaluated], task: str, skewed: str, balanced: 
 
         closed = |gap of the skewed set's model| - |gap of the balanced set's|, signed so that above 0 means a smaller gap
 
-    The change has the error of the paired differences, since both models saw the same images.
+    The change has the error of the paired differences, since both models saw the same images. ``share`` is closed over the gap before
+    and that of the ends of its interval, taking the gap before as it was found; None where that gap is not clear of 0, for then it has
+    no sign of its own, and whatever model comes next has the smaller gap more often than not.
     """
     rows = []
     for method, evaluation in evaluated.items():
@@ -217,9 +219,39 @@ def closures(evaluated: dict[str, Evaluated], task: str, skewed: str, balanced: 
                 sign = -1.0 if before.value > 0 else 1.0
                 low, high = sorted((sign * moved.low, sign * moved.high))
                 closed = Difference(sign * moved.value, low, high, moved.error, moved.p, moved.patients)
-            rows.append({"method": method, "adaptation": adaptation, "before": before, "after": after, "found": closed})
+            share = None
+            if before is not None and closed is not None and before.excludes_zero:
+                share = [value / abs(before.value) for value in (closed.value, closed.low, closed.high)]
+            rows.append({"method": method, "adaptation": adaptation, "before": before, "after": after, "found": closed, "share": share})
     holm(rows)
     return rows
+
+
+def controls(folder: Path, task: str, first: str, ends: tuple[str, str]) -> dict[str, list[dict[str, Any]]]:
+    """Compare models that differ in chance alone, and a pre-trained one with an untrained one.
+
+    Args:
+        folder: of the archive's study.
+        task: whose test images.
+        first: the set that was pre-trained on twice.
+        ends: the first and the last age group.
+
+    Returns:
+        ``again``: for everyone, and the shift of the last age group against the first; ``untrained``: for everyone. One family each.
+    """
+    evaluated = {method: Evaluated(folder / f"controls-{method}") for method in METHODS}
+    found: dict[str, list[dict[str, Any]]] = {"again": [], "untrained": []}
+    for method, evaluation in evaluated.items():
+        for adaptation in evaluation.adaptations:
+            who = {"method": method, "adaptation": adaptation}
+            moved = difference_of(*(evaluation.difference(task, adaptation, first, "again", "age", group) for group in ends))
+            found["again"].append({**who, "what": "everyone", "found": evaluation.difference(task, adaptation, first, "again")})
+            found["again"].append({**who, "what": f"{ends[1]} against {ends[0]}", "found": moved})
+            row = {**who, "what": "everyone", "found": evaluation.difference(task, adaptation, "untrained", first)}
+            found["untrained"].append({**row, "at": {m: evaluation.estimate(task, adaptation, m) for m in ("untrained", first)}})
+    for rows in found.values():
+        holm(rows)
+    return found
 
 
 def phantom_part(folder: Path) -> dict[str, Any]:
@@ -234,7 +266,11 @@ def phantom_part(folder: Path) -> dict[str, Any]:
         "home": home_and_away(evaluated, {"northgate": ("old", "young"), "pujiang": ("young", "old")}),
         "forest": by_group(evaluated, "both", "young", "old", ("age", "sex", "ethnicity")),
         "shifts": shifts(evaluated, "both", "young", "old", {"age": ends, "sex": ("female", "male"), "ethnicity": ("Asian", "White")}),
-        "closed": [{"from": skewed, "rows": closures(evaluated, "both", skewed, "both-balanced", ends)} for skewed in ("old", "young")],
+        "closed": [
+            {"from": skewed, "to": balanced, "rows": closures(evaluated, "both", skewed, balanced, ends)}
+            for skewed, balanced in (("old", "old-balanced"), ("old", "both-balanced"), ("young", "both-balanced"))
+        ],
+        "controls": controls(folder, "both", "old", ends),
         "paper": paper_count(evaluated),
     }
 
@@ -250,6 +286,7 @@ def odir_part(folder: Path) -> dict[str, Any]:
         "ends": ends,
         "forest": by_group(evaluated, "odir-diabetes", "younger", "older", ("age", "sex")),
         "shifts": shifts(evaluated, "odir-diabetes", "younger", "older", {"age": ends, "sex": ("female", "male")}),
+        "controls": controls(folder, "odir-diabetes", "older", ends),
         "paper": paper_count(evaluated),
     }
 
@@ -283,8 +320,27 @@ def findings(part: dict[str, Any]) -> list[str]:
     )
     said.append(_counted("Shifts by sex and ethnicity, where none is expected", others, "A group moved", "moved the other way", null=True))
     for block in part.get("closed", []):
-        what = f"Balancing both hospitals by age, against the set '{block['from']}'"
+        what = f"From the set '{block['from']}' to '{block['to']}'"
         said.append(_counted(what, block["rows"], "The age gap became smaller", "larger"))
+        rows = [row for row in block["rows"] if row["before"] is not None]
+        clear = sum(row["before"].excludes_zero for row in rows)
+        shares = [f"{row['share'][0]:.0%}" for row in block["rows"] if row["share"] is not None]
+        of_it = f"; of those, balancing closed {', '.join(shares)} (a negative share widened it)" if shares else ""
+        said[-1] += f" The gap before was clear of 0 in {clear} of {len(rows)}{of_it}."
+    again = part["controls"]["again"]
+    everyone, between = (
+        max((abs(row["found"].value) for row in rows if row["found"] is not None), default=math.nan) for rows in (again[::2], again[1::2])
+    )
+    said.append(_counted("Chance alone (the same set, pre-trained on again)", again, "The second model did better", "worse", null=True))
+    said[-1] += (
+        f" Two models of one set differed by up to {everyone:.3f} for everyone and {between:.3f} between the ends of age: a difference "
+        "between sets that is no larger may be of the models, not of the sets."
+    )
+    untrained = part["controls"]["untrained"]
+    said.append(_counted("Pre-training against none", untrained, "The pre-trained model did better", "worse"))
+    reached = [at["value"] for row in untrained for model, at in row["at"].items() if model != "untrained" and at is not None]
+    if reached:
+        said[-1] += f" The pre-trained models reach AUROCs of {min(reached):.2f} to {max(reached):.2f}."
     return said
 
 

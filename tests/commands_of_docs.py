@@ -80,7 +80,7 @@ def commands(block: Block) -> Iterator[Command]:
     """Give the rooms' commands of a block: lines that begin with their name, after ``$``, ``srun``, ``torchrun -m`` and the like."""
     if block.language not in ("", "bash", "sh", "console"):
         return
-    text = re.sub(r"\\\n\s*", " ", block.text)
+    text = re.sub(r"\s*\\\n\s*", " ", block.text)
     shown = any(line.startswith("$ ") for line in text.split("\n"))  # then the other lines are output
     for number, line in enumerate(text.split("\n")):
         if shown and not line.startswith("$ "):

@@ -66,7 +66,6 @@ SIZES = {
     "curate simulate": ["--patients", "40", *ONE],
     "curate ingest": ONE,
     "curate measure": ONE,
-    "curate ingest patients.csv --images photographs/": ["--out", "own"],  # beside the cohort that is there
     "curate describe": ["--by", "age,sex", "--measures", "Vessel_density"],
     "curate identify": ["--permutations", "19"],
     "curate sample": ["--shard-images", "2", *ONE],

@@ -18,6 +18,7 @@ from commands_of_docs import Command, parse
 
 STUDY = Path(__file__).resolve().parents[1] / "study"
 SETS = ("old", "young", "old-balanced", "both-balanced")
+CONTROLS = ("old", "again", "untrained")
 GROUPS = {"age": ("under 40", "40 to 70", "over 70"), "sex": ("female", "male"), "ethnicity": ("Asian", "White")}
 
 
@@ -30,7 +31,7 @@ def report(monkeypatch: pytest.MonkeyPatch) -> Any:
     sys.modules.pop("report", None)
 
 
-def write_evaluation(folder: Path, values: dict[tuple[str, str], float], error: float = 0.01) -> None:
+def write_evaluation(folder: Path, values: dict[tuple[str, str], float], models: tuple[str, ...] = SETS, error: float = 0.01) -> None:
     """Write the files of an evaluation in which the AUROC of (model, age group) is as given, and 0.8 elsewhere."""
     folder.mkdir(parents=True)
     cells = [("all", "all"), *((a, g) for a, names in GROUPS.items() for g in names)]
@@ -42,9 +43,9 @@ def write_evaluation(folder: Path, values: dict[tuple[str, str], float], error: 
             common = {"task": task, "adaptation": adaptation, "metric": "auroc"}
             for attribute, group in cells:
                 where = {**common, "attribute": attribute, "group": group, "n_patients": 100}
-                estimates += [{**where, "model": m, "class": "macro", "value": auroc(m, group), "se": 0.02} for m in SETS]
-                for i, a in enumerate(SETS):
-                    for b in SETS[i + 1 :]:
+                estimates += [{**where, "model": m, "class": "macro", "value": auroc(m, group), "se": 0.02} for m in models]
+                for i, a in enumerate(models):
+                    for b in models[i + 1 :]:
                         d = auroc(b, group) - auroc(a, group)
                         row = {
                             **where,
@@ -65,6 +66,7 @@ def write_study(out: Path, values: dict[tuple[str, str], float]) -> None:
     """Write what the report reads of a study on phantoms."""
     for method in ("mae", "dinov2"):
         write_evaluation(out / "phantom" / f"evaluation-{method}", values)
+        write_evaluation(out / "phantom" / f"controls-{method}", values, CONTROLS)
     for name in SETS:
         folder = out / "phantom" / "sets" / name
         folder.mkdir(parents=True)
@@ -106,14 +108,17 @@ def test_an_effect_that_is_there_is_found_and_one_that_is_not_is_left_open(repor
     part = json.loads((tmp_path / "report.json").read_text())["phantom"]
     age = [row["found"] for row in part["shifts"] if row["attribute"] == "age"]
     assert [row["value"] for row in age] == pytest.approx([0.2] * 4)
-    closed = {block["from"]: [row["found"]["value"] for row in block["rows"]] for block in part["closed"]}
-    assert closed["old"] == pytest.approx([0.1] * 4)
-    assert closed["young"] == pytest.approx([0.1] * 4)
+    closed = {(block["from"], block["to"]): block["rows"] for block in part["closed"]}
+    assert list(closed) == [("old", "old-balanced"), ("old", "both-balanced"), ("young", "both-balanced")]
+    for rows in closed.values():
+        assert [row["found"]["value"] for row in rows] == pytest.approx([0.1] * 4)
+        assert [row["share"][0] for row in rows] == pytest.approx([1.0] * 4)  # all of a gap of 0.1
     said = part["findings"]
     assert "The gap between ages followed the ages in the set in 4 of 4 comparisons" in said[1]
     assert "none of 8 comparisons is clear of 0" in said[2]
     assert "as expected" in said[2]
     assert "Home against away: none of 8" in said[0]
+    assert "clear of 0 in 4 of 4; of those, balancing closed 100%, 100%, 100%, 100%" in said[3]
     assert page.count("<svg") == 2
     assert "nan" not in page
 
@@ -123,7 +128,21 @@ def test_an_effect_the_other_way_round_is_said_so(report: Any, tmp_path: Path) -
     report.write_report(tmp_path, ["phantom"])
     part = json.loads((tmp_path / "report.json").read_text())["phantom"]
     assert "moved the other way in 4" in part["findings"][1]
-    assert "larger in 4" in part["findings"][3]
+    assert "larger in 4" in part["findings"][4]
+    assert "clear of 0 in 0 of 4." in part["findings"][4]
+    assert all(row["share"] is None for row in part["closed"][1]["rows"])
+
+
+def test_what_chance_alone_does_is_told_beside_what_the_sets_do(report: Any, tmp_path: Path) -> None:
+    write_study(tmp_path, {("again", "over 70"): 0.87, ("untrained", "all"): 0.55})
+    page = report.write_report(tmp_path, ["phantom"]).read_text(encoding="utf-8")
+    part = json.loads((tmp_path / "report.json").read_text())["phantom"]
+    assert [row["found"]["value"] for row in part["controls"]["again"]] == pytest.approx([0, 0.07] * 4)
+    assert [row["found"]["value"] for row in part["controls"]["untrained"]] == pytest.approx([0.25] * 4)
+    assert "differed by up to 0.000 for everyone and 0.070 between the ends of age" in part["findings"][6]
+    assert "The pre-trained model did better in 4 of 4" in part["findings"][7]
+    assert "reach AUROCs of 0.80 to 0.80" in part["findings"][7]
+    assert '<td class="n">0.550</td><td class="n">0.800</td>' in page
 
 
 def test_every_command_of_the_study_is_understood(report: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -294,6 +294,18 @@ def test_check_shows_what_would_happen_and_writes_nothing(archive: Archive, tmp_
     assert sorted(p.name for p in tmp_path.iterdir()) == ["images", "manifest.csv"]
 
 
+def test_a_check_goes_on_beside_another_cohort_and_says_that_it_is_there(archive: Archive, tmp_path: Path) -> None:
+    archive(people(6))
+    assert run("manifest.csv", "--images", "images", "--workers", "1", cwd=tmp_path).returncode == 0
+    before = (tmp_path / "cohort" / "cohort.json").read_bytes()
+    done = run("manifest.csv", "--images", "images", "--check", "--max-bad", "0.5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "check: nothing was written; the cohort can be made" in done.stdout
+    assert "note: cohort: was made with another specification" in done.stderr
+    assert (tmp_path / "cohort" / "cohort.json").read_bytes() == before
+    assert run("manifest.csv", "--images", "images", "--max-bad", "0.5", cwd=tmp_path).returncode == 2
+
+
 def test_check_finds_everything_that_stands_in_the_way_at_once(archive: Archive, tmp_path: Path) -> None:
     rows = [{**row, "sex": "12"[i % 2], "exam_date": "03/04/2020", "age": "abc", "eye": "12"[i % 2]} for i, row in enumerate(people(6))]
     archive(rows)

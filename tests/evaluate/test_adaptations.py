@@ -22,6 +22,9 @@ def test_settings_can_be_changed_and_the_result_says_which() -> None:
     assert chosen.settings == TrainingSettings(epochs=5, augment="none", rate=1e-3)
     assert chosen.described()["from"]["the command"] == "epochs, rate, augment"
     assert chosen.described()["warmup"] == 1
+    (chosen,) = choose_adaptations(["finetune"], ["finetune.crop=0.5", "finetune.head=probe"], seeds=1, seed=0)
+    assert "crops of 50 to 100 %" in chosen.described()["views"]
+    assert "initial weights" not in chosen.described()["seeds_vary"]
     (chosen,) = choose_adaptations(["knn"], ["knn.neighbours=1,3"], seeds=1, seed=0)
     assert chosen.specification()["neighbours"] == (1, 3)
 
@@ -38,6 +41,8 @@ def test_settings_can_be_changed_and_the_result_says_which() -> None:
         (["finetune"], "finetune.warmup=50", "warmup (50) must be less than epochs (50)"),
         (["finetune"], "finetune.pooling=max", "input should be 'mean', 'class' or 'both'"),
         (["finetune"], "finetune.augment=rnd-m9", "augment is none or a RandAugment, as rand-m9-mstd0.5-inc1, not 'rnd-m9'"),
+        (["finetune"], "finetune.crop=0", "crop is above 0 and at most 1"),
+        (["finetune"], "finetune.head=best", "input should be 'zero' or 'probe'"),
         (["probe-cached"], "probe-cached.rates=0.1,-1", "rates, epochs and batch are positive"),
         (["logistic"], "logistic.strengths=0", "strengths, tolerance and iterations are positive"),
         (["knn"], "knn.temperature=0", "neighbours and temperature are positive"),

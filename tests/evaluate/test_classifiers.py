@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from evaluate.classifiers import LogisticSettings, NeighbourSettings, fit_logistic, fit_neighbours, nearest_neighbours
+from evaluate.classifiers import LogisticSettings, NeighbourSettings, fit_logistic, fit_neighbours, logistic_head, nearest_neighbours
 from evaluate.heads import Truth, validation_auroc
 
 
@@ -46,6 +46,18 @@ def test_findings_are_separate_binary_problems_over_the_images_of_which_they_are
         rows = train & known[:, k]
         reference = LogisticRegression(C=0.5, tol=1e-10, max_iter=10_000).fit(scaled[rows], truth.values[rows, k])
         np.testing.assert_allclose(fitted.probabilities[0][:, k], reference.predict_proba(scaled)[:, 1], atol=2e-6)
+
+
+def test_as_a_layer_the_regression_gives_the_same_on_features_as_they_are() -> None:
+    features, labels, train, val = blobs()
+    features = np.c_[features * np.float32(0.05) + np.float32(3), np.full(len(features), 7, np.float32)]  # and one that is constant
+    truth = Truth.of_classes(labels, 3)
+    weight, bias = logistic_head(features, truth, train, val)
+    assert weight.dtype == bias.dtype == np.float32
+    assert weight.shape == (3, 7)
+    assert (weight[:, -1] == 0).all()
+    given = truth.probabilities((features @ weight.T + bias).astype(np.float32))
+    np.testing.assert_allclose(given, fit_logistic(features, truth, train, val).probabilities[0], atol=1e-4)
 
 
 def test_the_penalty_with_the_best_validation_auroc_is_chosen() -> None:

@@ -14,13 +14,15 @@ import pytest
 import timm
 import torch
 from grading_task import TASK
+from PIL import Image
 from tiny_models import describe_tiny, tiny_loader
 
 from curate import PartDone, UserError, engine, sha256_file
 from evaluate.augmentation import Views
+from evaluate.classifiers import fit_logistic
 from evaluate.features import Model
 from evaluate.finetune import ImageCell, _layer_groups, _set_drop_path, _Training, train_cell
-from evaluate.heads import Truth
+from evaluate.heads import Truth, validation_auroc
 from evaluate.run import evaluate_models
 from evaluate.stored import StoredImages
 from evaluate.task import read_task
@@ -79,6 +81,54 @@ def test_fine_tuning_learns_and_keeps_the_best_epoch(trained: tuple[dict[str, An
     assert len(chosen["every_epoch"]) == 4
     assert chosen["validation_auroc"] == max(chosen["every_epoch"])
     assert chosen["epoch"] == 1 + chosen["every_epoch"].index(max(chosen["every_epoch"]))
+
+
+def test_a_head_that_begins_as_a_probe_gives_what_the_regression_gives_before_anything_is_learned(cohort: Path, tmp_path: Path) -> None:
+    cell = make_cell(cohort, tmp_path, settings=dataclasses.replace(QUICK, head="probe"))
+    cell.images.fill()
+    training = _Training(cell)
+    rows = np.arange(len(cell.split))
+    features = training._seen_whole(rows, training._features)
+    wanted = fit_logistic(features, cell.truth, cell.split == "train", cell.split == "val")
+    found = cell.truth.probabilities(training.logits(rows))
+    np.testing.assert_allclose(found, wanted.probabilities[0], atol=1e-4)
+    assert validation_auroc(training.logits(rows[cell.split == "val"]), cell.truth.of(cell.split == "val")) > 0.6
+
+
+def test_a_training_that_goes_on_keeps_its_head(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = dataclasses.replace(QUICK, head="probe")
+    whole = make_cell(cohort, tmp_path / "whole", settings=settings)
+    train_cell(whole)
+    trains, monkeypatched = _Training._train_epoch, make_cell(cohort, tmp_path / "killed", settings=settings)
+
+    def killed(training: _Training, epoch: int) -> None:
+        if epoch == 2:
+            raise Killed
+        trains(training, epoch)
+
+    monkeypatch.setattr("evaluate.finetune.SAVE_AFTER", 0.0)
+    monkeypatch.setattr(_Training, "_train_epoch", killed)
+    with pytest.raises(Killed):
+        train_cell(monkeypatched)
+    monkeypatch.setattr(_Training, "_train_epoch", trains)
+    monkeypatch.setattr("evaluate.finetune.logistic_head", None)  # not asked for again
+    train_cell(monkeypatched)
+    assert monkeypatched.result.read_bytes() == whole.result.read_bytes()
+
+
+def test_the_smallest_crop_is_the_smallest_share_of_the_photograph(cohort: Path, tmp_path: Path) -> None:
+    shares = {}
+    for crop in (0.08, 0.6, 1.0):
+        cell = make_cell(cohort, tmp_path / str(crop), settings=dataclasses.replace(QUICK, crop=crop))
+        cell.images.fill()
+        (cropping,) = (step for step in Views(cell, 0).transform.transforms if hasattr(step, "scale"))
+        side = stored_shape(cell.model.info)[0]
+        image = Image.fromarray(np.zeros((side, side, 3), np.uint8))
+        sizes = [cropping.get_params(image, cropping.scale, cropping.ratio)[2:] for _ in range(300)]
+        shares[crop] = [height * width / side**2 for height, width in sizes]
+    for crop, found in shares.items():
+        assert min(found) > crop - 0.06
+    assert min(shares[0.08]) < 0.3
 
 
 def test_predictions_are_those_of_the_best_epoch_and_not_of_the_last(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,7 @@ def test_yaml_words_stay_words(task_file: Callable[[str], Path]) -> None:
         (("test: holdout", "test: held-out"), "split.test: input should be 'holdout'"),
         (("{test: holdout, val: 0.2}", "{train: 0.5, val: 0.2, test: 0.2}"), "split: train, val and test add up to 0.9, not 1"),
         (("{test: holdout, val: 0.2}", "half"), "split: expected"),
+        (("val: 0.2", "val: 0.2, train: 0.9"), "split: train and val, shares of those not held out, add up to 1.1, more than 1"),
         (("mild: [1]", "mild: [0]"), "classes: value '0' is in class 'none' and in class 'mild'"),
         (("{none: [0], mild: [1], severe: [2, 3]}", "{none: [0]}"), "classes: at least two classes"),
         (("name: dr", "name: a/b"), "name: string should match pattern"),
@@ -225,6 +226,23 @@ def test_held_out_patients_are_the_test_set_with_all_their_images(tmp_path: Path
     split = split_images(task(split={"test": "holdout", "val": 0.25}), images, "label", seed=0, shards=tmp_path)
     assert set(images.loc[split == "test", "image_id"]) == {f"i{p}-{e}" for p in range(3) for e in range(2)}
     assert (split == "val").sum() == pytest.approx(0.25 * 74, abs=3)
+
+
+def test_few_labels_are_a_part_of_more_beside_the_same_validation_split(tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir()
+    pd.DataFrame({"image_id": ["i0-0"], "patient_id": ["p0"]}).to_parquet(tmp_path / "private" / "holdout.parquet")
+    images = table(101)
+    split_at = lambda train: split_images(  # noqa: E731
+        task(split={"test": "holdout", "val": 0.2, **({"train": train} if train else {})}), images, "label", seed=0, shards=tmp_path
+    )
+    few, more, rest, sums_to_one = split_at(0.1), split_at(0.4), split_at(None), split_at(0.8)
+    assert [(s == "train").sum() for s in (few, more, rest)] == pytest.approx([20, 80, 160], abs=4)
+    for split in (few, more, sums_to_one):
+        for name in ("val", "test"):
+            assert (split == name).equals(rest == name)
+    assert set(images.index[few == "train"]) < set(images.index[more == "train"]) < set(images.index[rest == "train"])
+    assert sums_to_one.equals(rest)
+    assert set(few.dropna()) == {"train", "val", "test"}
 
 
 def test_a_missing_or_foreign_hold_out_list_says_so(tmp_path: Path) -> None:
