@@ -227,11 +227,11 @@ def closures(evaluated: dict[str, Evaluated], task: str, skewed: str, balanced: 
     return rows
 
 
-def controls(folder: Path, task: str, first: str, ends: tuple[str, str]) -> dict[str, list[dict[str, Any]]]:
+def controls(evaluated: dict[str, Evaluated], task: str, first: str, ends: tuple[str, str]) -> dict[str, list[dict[str, Any]]]:
     """Compare models that differ in chance alone, and a pre-trained one with an untrained one.
 
     Args:
-        folder: of the archive's study.
+        evaluated: by method.
         task: whose test images.
         first: the set that was pre-trained on twice.
         ends: the first and the last age group.
@@ -239,7 +239,6 @@ def controls(folder: Path, task: str, first: str, ends: tuple[str, str]) -> dict
     Returns:
         ``again``: for everyone, and the shift of the last age group against the first; ``untrained``: for everyone. One family each.
     """
-    evaluated = {method: Evaluated(folder / f"controls-{method}") for method in METHODS}
     found: dict[str, list[dict[str, Any]]] = {"again": [], "untrained": []}
     for method, evaluation in evaluated.items():
         for adaptation in evaluation.adaptations:
@@ -256,6 +255,7 @@ def controls(folder: Path, task: str, first: str, ends: tuple[str, str]) -> dict
 
 def phantom_part(folder: Path) -> dict[str, Any]:
     """Gather the phantom study."""
+    hospitals = {method: Evaluated(folder / f"hospitals-{method}") for method in METHODS}
     evaluated = {method: Evaluated(folder / f"evaluation-{method}") for method in METHODS}
     ages = [g for g in next(iter(evaluated.values())).groups("both", "age") if g != "unknown"]
     ends = (ages[0], ages[-1])
@@ -263,14 +263,14 @@ def phantom_part(folder: Path) -> dict[str, Any]:
         "name": "Two phantom hospitals",
         "sets": sets_of(folder),
         "ends": ends,
-        "home": home_and_away(evaluated, {"northgate": ("old", "young"), "pujiang": ("young", "old")}),
+        "home": home_and_away(hospitals, {"northgate": ("old", "young"), "pujiang": ("young", "old")}),
         "forest": by_group(evaluated, "both", "young", "old", ("age", "sex", "ethnicity")),
         "shifts": shifts(evaluated, "both", "young", "old", {"age": ends, "sex": ("female", "male"), "ethnicity": ("Asian", "White")}),
         "closed": [
             {"from": skewed, "to": balanced, "rows": closures(evaluated, "both", skewed, balanced, ends)}
             for skewed, balanced in (("old", "old-balanced"), ("old", "both-balanced"), ("young", "both-balanced"))
         ],
-        "controls": controls(folder, "both", "old", ends),
+        "controls": controls(evaluated, "both", "old", ends),
         "paper": paper_count(evaluated),
     }
 
@@ -286,7 +286,7 @@ def odir_part(folder: Path) -> dict[str, Any]:
         "ends": ends,
         "forest": by_group(evaluated, "odir-diabetes", "younger", "older", ("age", "sex")),
         "shifts": shifts(evaluated, "odir-diabetes", "younger", "older", {"age": ends, "sex": ("female", "male")}),
-        "controls": controls(folder, "odir-diabetes", "older", ends),
+        "controls": controls(evaluated, "odir-diabetes", "older", ends),
         "paper": paper_count(evaluated),
     }
 

@@ -18,7 +18,6 @@ from commands_of_docs import Command, parse
 
 STUDY = Path(__file__).resolve().parents[1] / "study"
 SETS = ("old", "young", "old-balanced", "both-balanced")
-CONTROLS = ("old", "again", "untrained")
 GROUPS = {"age": ("under 40", "40 to 70", "over 70"), "sex": ("female", "male"), "ethnicity": ("Asian", "White")}
 
 
@@ -65,8 +64,8 @@ def write_evaluation(folder: Path, values: dict[tuple[str, str], float], models:
 def write_study(out: Path, values: dict[tuple[str, str], float]) -> None:
     """Write what the report reads of a study on phantoms."""
     for method in ("mae", "dinov2"):
-        write_evaluation(out / "phantom" / f"evaluation-{method}", values)
-        write_evaluation(out / "phantom" / f"controls-{method}", values, CONTROLS)
+        write_evaluation(out / "phantom" / f"evaluation-{method}", values, (*SETS, "again", "untrained"))
+        write_evaluation(out / "phantom" / f"hospitals-{method}", values, ("old", "young"))
     for name in SETS:
         folder = out / "phantom" / "sets" / name
         folder.mkdir(parents=True)
