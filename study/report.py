@@ -238,8 +238,9 @@ def controls(evaluated: dict[str, Evaluated], task: str, first: str, ends: tuple
 
     Returns:
         ``again``: for everyone, and the shift of the last age group against the first; ``untrained``: for everyone. One family each.
+        ``chance``: what `chance_of` gives of ``again``.
     """
-    found: dict[str, list[dict[str, Any]]] = {"again": [], "untrained": []}
+    found: dict[str, Any] = {"again": [], "untrained": []}
     for method, evaluation in evaluated.items():
         for adaptation in evaluation.adaptations:
             who = {"method": method, "adaptation": adaptation}
@@ -250,6 +251,29 @@ def controls(evaluated: dict[str, Evaluated], task: str, first: str, ends: tuple
             found["untrained"].append({**row, "at": {m: evaluation.estimate(task, adaptation, m) for m in ("untrained", first)}})
     for rows in found.values():
         holm(rows)
+    return found | {"chance": chance_of(found["again"])}
+
+
+def chance_of(again: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Estimate how far two models of one set lie apart, beyond what the tested patients explain.
+
+    ::
+
+        spread^2 = mean of (difference^2 - error^2), at least 0     over methods and adaptations
+        runs     = the least n with   z * spread / sqrt(n) <= GAP,   z as in `POWERED`
+
+    Returns:
+        ``everyone`` and ``between``, the ends of age: each with ``largest``, the largest difference; ``spread``, the standard deviation of
+        a difference between two models; and ``runs``, pre-training runs on each of two sets with which a difference of `GAP` would be
+        shown four times in five if patients were without number.
+    """
+    found = {}
+    for name, rows in (("everyone", again[::2]), ("between", again[1::2])):
+        differences = [row["found"] for row in rows if row["found"] is not None]
+        if differences:
+            spread = math.sqrt(max(0.0, sum(d.value**2 - d.error**2 for d in differences) / len(differences)))
+            largest = max(abs(d.value) for d in differences)
+            found[name] = {"largest": largest, "spread": spread, "runs": max(1, math.ceil((POWERED * spread / GAP) ** 2))}
     return found
 
 
@@ -309,33 +333,26 @@ PARTS = {"phantom": phantom_part, "odir": odir_part}
 
 def findings(part: dict[str, Any]) -> list[str]:
     """Put into sentences what the tables say, whatever it is."""
-    said = []
+    said = [_control(part["controls"])]
+    chance = part["controls"]["chance"]
+    everyone, between = (chance.get(name, {}).get("spread", math.nan) for name in ("everyone", "between"))
     if "home" in part:
-        said.append(_counted("Home against away", part["home"], "A model did better where it was pre-trained", "worse"))
+        said.append(_counted("Home against away", part["home"], "A model did better where it was pre-trained", "worse", chance=everyone))
     age = [row for row in part["shifts"] if row["attribute"] == "age"]
     others = [row for row in part["shifts"] if row["attribute"] != "age"]
     first, last = part["ends"]
-    said.append(
-        _counted(f"Shift of '{last}' against '{first}'", age, "The gap between ages followed the ages in the set", "moved the other way")
-    )
-    said.append(_counted("Shifts by sex and ethnicity, where none is expected", others, "A group moved", "moved the other way", null=True))
+    what, moved = f"Shift of '{last}' against '{first}'", "moved the other way"
+    said.append(_counted(what, age, "The gap between ages followed the ages in the set", moved, chance=between))
+    what = "Shifts by sex and ethnicity, where none is expected"
+    said.append(_counted(what, others, "A group moved", "moved the other way", null=True, chance=between))
     for block in part.get("closed", []):
         what = f"From the set '{block['from']}' to '{block['to']}'"
-        said.append(_counted(what, block["rows"], "The age gap became smaller", "larger"))
+        said.append(_counted(what, block["rows"], "The age gap became smaller", "larger", chance=between))
         rows = [row for row in block["rows"] if row["before"] is not None]
         clear = sum(row["before"].excludes_zero for row in rows)
         shares = [f"{row['share'][0]:.0%}" for row in block["rows"] if row["share"] is not None]
         of_it = f"; of those, balancing closed {', '.join(shares)} (a negative share widened it)" if shares else ""
         said[-1] += f" The gap before was clear of 0 in {clear} of {len(rows)}{of_it}."
-    again = part["controls"]["again"]
-    everyone, between = (
-        max((abs(row["found"].value) for row in rows if row["found"] is not None), default=math.nan) for rows in (again[::2], again[1::2])
-    )
-    said.append(_counted("Chance alone (the same set, pre-trained on again)", again, "The second model did better", "worse", null=True))
-    said[-1] += (
-        f" Two models of one set differed by up to {everyone:.3f} for everyone and {between:.3f} between the ends of age: a difference "
-        "between sets that is no larger may be of the models, not of the sets."
-    )
     untrained = part["controls"]["untrained"]
     said.append(_counted("Pre-training against none", untrained, "The pre-trained model did better", "worse"))
     reached = [at["value"] for row in untrained for model, at in row["at"].items() if model != "untrained" and at is not None]
@@ -344,8 +361,27 @@ def findings(part: dict[str, Any]) -> list[str]:
     return said
 
 
-def _counted(what: str, rows: Sequence[dict[str, Any]], for_it: str, against_it: str, *, null: bool = False) -> str:
-    """Count the comparisons whose interval excludes 0 after Holm's correction, and say what the others could have shown."""
+def _control(controls: dict[str, Any]) -> str:
+    """Say how far apart two models of one set are."""
+    text = _counted("Chance alone (one set, pre-trained on twice)", controls["again"], "The second model did better", "worse", null=True)
+    if len(controls["chance"]) == 2:
+        everyone, between = controls["chance"]["everyone"], controls["chance"]["between"]
+        text += (
+            f" The two differed by up to {everyone['largest']:.3f} for everyone and by up to {between['largest']:.3f} between the ends of "
+            "age. A difference between sets that is no larger may be of two models and not of two sets. To tell sets apart that differ by "
+            f"{GAP}, each would have to be pre-trained on about {everyone['runs']} times (everyone) and {between['runs']} times (the ends "
+            "of age); from one pair a method that is no more than the order of magnitude."
+        )
+    return text
+
+
+def _counted(
+    what: str, rows: Sequence[dict[str, Any]], for_it: str, against_it: str, *, null: bool = False, chance: float = math.nan
+) -> str:
+    """Count the comparisons whose interval excludes 0 after Holm's correction, and say what the others could have shown.
+
+    With `chance`, the spread between two models of one set, also those that both errors together leave clear of 0.
+    """
     found = [row["found"] for row in rows if row["found"] is not None]
     if not found:
         return f"{what}: not estimable, the groups are too small."
@@ -357,9 +393,13 @@ def _counted(what: str, rows: Sequence[dict[str, Any]], for_it: str, against_it:
         rest = "as expected" if null else "so the question stays open at this size"
         return f"{what}: none of {len(found)} comparisons is clear of 0 ({values}), {rest}; differences of {powered} could have been shown."
     outcome = f"{for_it} in {up}" + (f", {against_it} in {down}" if down else "")
-    return (
+    text = (
         f"{what}: {outcome} of {len(found)} comparisons after Holm's correction ({values}); differences of {powered} could have been shown."
     )
+    if math.isnan(chance):
+        return text
+    left = sum(abs(d.value) > 1.959964 * math.hypot(d.error, chance) for d in clear)
+    return f"{text} With chance between models of one set (deviation {chance:.3f}) in the error, {left} of these {len(clear)} remain."
 
 
 def forest_figures(part: dict[str, Any], older: str, younger: str) -> list[dict[str, Any]]:

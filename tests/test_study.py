@@ -113,12 +113,15 @@ def test_an_effect_that_is_there_is_found_and_one_that_is_not_is_left_open(repor
         assert [row["found"]["value"] for row in rows] == pytest.approx([0.1] * 4)
         assert [row["share"][0] for row in rows] == pytest.approx([1.0] * 4)  # all of a gap of 0.1
     said = part["findings"]
-    assert "The gap between ages followed the ages in the set in 4 of 4 comparisons" in said[1]
-    assert "none of 8 comparisons is clear of 0" in said[2]
-    assert "as expected" in said[2]
-    assert "Home against away: none of 8" in said[0]
-    assert "clear of 0 in 4 of 4; of those, balancing closed 100%, 100%, 100%, 100%" in said[3]
+    assert "Chance alone" in said[0]
+    assert "Home against away: none of 8" in said[1]
+    assert "The gap between ages followed the ages in the set in 4 of 4 comparisons" in said[2]
+    assert "none of 8 comparisons is clear of 0" in said[3]
+    assert "as expected" in said[3]
+    assert "clear of 0 in 4 of 4; of those, balancing closed 100%, 100%, 100%, 100%" in said[4]
     assert page.count("<svg") == 2
+    assert "With chance between models of one set (deviation 0.099) in the error, 4 of these 4 remain." in said[2]
+    assert "(deviation 0.099) in the error, 0 of these 4 remain." in said[4]  # what balancing closed is no larger than chance
     assert "nan" not in page
 
 
@@ -126,9 +129,9 @@ def test_an_effect_the_other_way_round_is_said_so(report: Any, tmp_path: Path) -
     write_study(tmp_path, {("young", "under 40"): 0.7, ("both-balanced", "over 70"): 0.6})
     report.write_report(tmp_path, ["phantom"])
     part = json.loads((tmp_path / "report.json").read_text())["phantom"]
-    assert "moved the other way in 4" in part["findings"][1]
-    assert "larger in 4" in part["findings"][4]
-    assert "clear of 0 in 0 of 4." in part["findings"][4]
+    assert "moved the other way in 4" in part["findings"][2]
+    assert "larger in 4" in part["findings"][5]
+    assert "clear of 0 in 0 of 4." in part["findings"][5]
     assert all(row["share"] is None for row in part["closed"][1]["rows"])
 
 
@@ -138,7 +141,12 @@ def test_what_chance_alone_does_is_told_beside_what_the_sets_do(report: Any, tmp
     part = json.loads((tmp_path / "report.json").read_text())["phantom"]
     assert [row["found"]["value"] for row in part["controls"]["again"]] == pytest.approx([0, 0.07] * 4)
     assert [row["found"]["value"] for row in part["controls"]["untrained"]] == pytest.approx([0.25] * 4)
-    assert "differed by up to 0.000 for everyone and 0.070 between the ends of age" in part["findings"][6]
+    assert "differed by up to 0.000 for everyone and by up to 0.070 between the ends of age" in part["findings"][0]
+    assert part["controls"]["chance"]["everyone"] == {"largest": 0, "spread": 0, "runs": 1}
+    between = part["controls"]["chance"]["between"]
+    spread = math.sqrt(0.07**2 - 2 * 0.01**2)  # what the patients' error leaves
+    assert (between["largest"], between["spread"]) == pytest.approx((0.07, spread))
+    assert between["runs"] == math.ceil((2.801586 * spread / 0.05) ** 2) == 15
     assert "The pre-trained model did better in 4 of 4" in part["findings"][7]
     assert "reach AUROCs of 0.80 to 0.80" in part["findings"][7]
     assert '<td class="n">0.550</td><td class="n">0.800</td>' in page
