@@ -119,13 +119,15 @@ def holm(rows: Sequence[dict[str, Any]]) -> None:
         row["p_holm"] = p
 
 
-def sets_of(folder: Path) -> list[dict[str, Any]]:
-    """Describe the pre-training sets: images, people, and the share of each age group."""
+def sets_of(folder: Path, groups: Sequence[str]) -> list[dict[str, Any]]:
+    """Describe the pre-training sets: images, people, and the images of each age group, in the order of `groups`."""
     found = []
     for path in sorted(folder.glob("sets/*/sample.json")):
         about = json.loads(path.read_text())
         last = about["gates"][-1]
-        ages = {group: counts["images"] for group, counts in last["by"].get("age", {}).items() if counts["images"]}
+        by = last["by"].get("age", {})
+        ordered = sorted(by, key=lambda group: groups.index(group) if group in groups else len(groups))
+        ages = {group: by[group]["images"] for group in ordered if by[group]["images"]}
         found.append({"name": path.parent.name, "images": last["images"], "people": last["patients"], "ages": ages})
     return found
 
@@ -285,7 +287,7 @@ def phantom_part(folder: Path) -> dict[str, Any]:
     ends = (ages[0], ages[-1])
     return {
         "name": "Two phantom hospitals",
-        "sets": sets_of(folder),
+        "sets": sets_of(folder, ages),
         "ends": ends,
         "home": home_and_away(hospitals, {"northgate": ("old", "young"), "pujiang": ("young", "old")}),
         "forest": by_group(evaluated, "both", "young", "old", ("age", "sex", "ethnicity")),
@@ -306,7 +308,7 @@ def odir_part(folder: Path) -> dict[str, Any]:
     ends = (ages[0], ages[-1])
     return {
         "name": "ODIR-5K",
-        "sets": sets_of(folder),
+        "sets": sets_of(folder, ages),
         "ends": ends,
         "forest": by_group(evaluated, "odir-diabetes", "younger", "older", ("age", "sex")),
         "shifts": shifts(evaluated, "odir-diabetes", "younger", "older", {"age": ends, "sex": ("female", "male")}),
@@ -361,6 +363,11 @@ def findings(part: dict[str, Any]) -> list[str]:
     return said
 
 
+def _beyond(difference: Difference, chance: float) -> bool:
+    """Say whether a difference is clear of 0 with the spread between models of one set in its error."""
+    return abs(difference.value) > 1.959964 * math.hypot(difference.error, 0.0 if math.isnan(chance) else chance)
+
+
 def _control(controls: dict[str, Any]) -> str:
     """Say how far apart two models of one set are."""
     text = _counted("Chance alone (one set, pre-trained on twice)", controls["again"], "The second model did better", "worse", null=True)
@@ -398,7 +405,7 @@ def _counted(
     )
     if math.isnan(chance):
         return text
-    left = sum(abs(d.value) > 1.959964 * math.hypot(d.error, chance) for d in clear)
+    left = sum(_beyond(d, chance) for d in clear)
     return f"{text} With chance between models of one set (deviation {chance:.3f}) in the error, {left} of these {len(clear)} remain."
 
 
@@ -447,6 +454,46 @@ def draw_forest(rows: Sequence[dict[str, Any]], label: str) -> Any:
     return Markup(f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}" width="100%">{"".join(marks)}</svg>')
 
 
+def answer(part: dict[str, Any]) -> str:
+    """Give the shortest answer that the tables allow: what remains when the spread between models of one set is in the error."""
+    chance = part["controls"]["chance"].get("between", {}).get("spread", math.nan)
+
+    def remaining(rows: Sequence[dict[str, Any]]) -> tuple[int, int]:
+        tested = [row for row in rows if row["found"] is not None]
+        return sum(row["p_holm"] < 0.05 and _beyond(row["found"], chance) for row in tested), len(tested)
+
+    def count(rows: Sequence[dict[str, Any]], yes: str, no: str) -> str:
+        clear, tested = remaining(rows)
+        return "could not be estimated" if not tested else no if not clear else f"{yes} in {clear} of {tested} comparisons"
+
+    age = [row for row in part["shifts"] if row["attribute"] == "age"]
+    others = [row for row in part["shifts"] if row["attribute"] != "age"]
+    powered = min((row["found"].showable for row in age if row["found"] is not None), default=math.nan)
+    text = (
+        f"That the gap between ages moves with the ages in the set {count(age, 'was shown', 'could not be shown')} (this size could have "
+        f"shown a shift of {powered:.2f} at best); sex{' and ethnicity' if len(others) > len(age) else ''} "
+        f"{count(others, 'moved', 'stayed where they were')}"
+    )
+    if "closed" in part:
+        closed = [row for block in part["closed"] for row in block["rows"]]
+        text += f"; that balancing closes the gap {count(closed, 'was shown, or the opposite,', 'could not be shown')}"
+    moved = max((abs(row["found"].value) for row in age if row["found"] is not None), default=math.nan)
+    largest = part["controls"]["chance"].get("between", {}).get("largest", math.nan)
+    return (
+        f"{text}. Between the ends of age two models of one set differed by up to {largest:.3f}, models of two sets by up to {moved:.3f}."
+    )
+
+
+def as_p(value: float) -> str:
+    """Write a p-value.
+
+    Example:
+        >>> as_p(0.0004), as_p(0.0321), as_p(math.nan)
+        ('< 0.001', '0.032', '-')
+    """
+    return "-" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def plain(value: Any) -> Any:
     """Turn differences and not-a-numbers into what JSON can hold."""
     if isinstance(value, Difference):
@@ -474,13 +521,14 @@ def write_report(out: Path, archives: Sequence[str]) -> Path:
     parts = {name: PARTS[name](out / name) for name in archives}
     for name, part in parts.items():
         part["findings"] = findings(part)
+        part["answer"] = answer(part)
         part["figures"] = forest_figures(part, *{"phantom": ("old", "young"), "odir": ("older", "younger")}[name])
     (out / "report.json").write_text(json.dumps(plain(parts), indent=2, sort_keys=True) + "\n", encoding="utf-8")
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     words = {"methods": METHODS, "adaptations": ADAPTATIONS, "gap": GAP}
-    environment.filters.update(signed=lambda v: f"{v:+.3f}", p=lambda v: "< 0.001" if v < 0.001 else f"{v:.3f}")
+    environment.filters.update(signed=lambda v: f"{v:+.3f}".replace("-", "−"), p=as_p)
     page = environment.get_template("report.html.j2").render(parts=parts, **words)
     (out / "report.html").write_text(page, encoding="utf-8")
     return out / "report.html"

@@ -80,8 +80,8 @@ AGES = ("--bins", "age=55,68")  # so that the old hospital has enough of the you
 PHANTOM = Archive(
     "phantom",
     {
-        "old": ["--balance", "none", "--where", f"site == '{OLD}'"],
-        "young": ["--balance", "none", "--where", f"site == '{YOUNG}'"],
+        "old": ["--balance", "none", *AGES, "--where", f"site == '{OLD}'"],
+        "young": ["--balance", "none", *AGES, "--where", f"site == '{YOUNG}'"],
         "old-balanced": ["--balance", "age", *AGES, "--where", f"site == '{OLD}'"],
         "both-balanced": ["--balance", "age", *AGES],
     },

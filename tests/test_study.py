@@ -69,7 +69,7 @@ def write_study(out: Path, values: dict[tuple[str, str], float]) -> None:
     for name in SETS:
         folder = out / "phantom" / "sets" / name
         folder.mkdir(parents=True)
-        by = {"age": {g: {"images": 10, "patients": 8} for g in GROUPS["age"]}}
+        by = {"age": {g: {"images": 10, "patients": 8} for g in sorted(GROUPS["age"])}}
         (folder / "sample.json").write_text(json.dumps({"gates": [{"images": 30, "patients": 24, "by": by}]}))
 
 
@@ -123,6 +123,11 @@ def test_an_effect_that_is_there_is_found_and_one_that_is_not_is_left_open(repor
     assert "With chance between models of one set (deviation 0.099) in the error, 4 of these 4 remain." in said[2]
     assert "(deviation 0.099) in the error, 0 of these 4 remain." in said[4]  # what balancing closed is no larger than chance
     assert "nan" not in page
+    assert "moves with the ages in the set was shown in 4 of 4 comparisons" in part["answer"]
+    assert "sex and ethnicity stayed where they were" in part["answer"]
+    assert "balancing closes the gap could not be shown" in part["answer"]
+    assert "one set differed by up to 0.100, models of two sets by up to 0.200" in part["answer"]
+    assert page.count("under 40: 10, 40 to 70: 10, over 70: 10") == 4
 
 
 def test_an_effect_the_other_way_round_is_said_so(report: Any, tmp_path: Path) -> None:
