@@ -479,9 +479,14 @@ def answer(part: dict[str, Any]) -> str:
         text += f"; that balancing closes the gap {count(closed, 'was shown, or the opposite,', 'could not be shown')}"
     moved = max((abs(row["found"].value) for row in age if row["found"] is not None), default=math.nan)
     largest = part["controls"]["chance"].get("between", {}).get("largest", math.nan)
-    return (
-        f"{text}. Between the ends of age two models of one set differed by up to {largest:.3f}, models of two sets by up to {moved:.3f}."
-    )
+    text += f". Between the ends of age two models of one set differed by up to {largest:.3f}, models of two sets by up to {moved:.3f}."
+    larger = [row["found"].patients_needed / row["found"].patients for row in age if row["found"] is not None]
+    if larger:
+        text += (
+            f" A shift of {GAP} would take {min(larger):.1f} to {max(larger):.1f} times as many tested people (by method and adaptation), "
+            "and several pre-training runs on each set."
+        )
+    return text
 
 
 def as_p(value: float) -> str:
