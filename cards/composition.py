@@ -264,6 +264,21 @@ def _largest(work: Work, table: Table, has_set: bool, question: str) -> str:
     return say(key, attribute=question, group=best[0], set=share_of.get("set_share", ""), source=share_of["source_share"])
 
 
+def groups_with_people(work: Work, table: Table | None, attribute: str) -> tuple[int | None, int]:
+    """Count the groups of an attribute that have anyone.
+
+    Returns:
+        Those of the set, None where there is no set or its table hides a group's size (a hidden one may be none); those of the archive.
+    """
+    everywhere = int(work.sources.source[attribute].nunique()) if attribute in work.sources.source else 0
+    if table is None or not any(c.id == "set" for c in table.columns):
+        return None, everywhere
+    cells = [row[column_at(table, "set")] for row in table.rows if row[0] != work.say("not_recorded")]
+    if any(isinstance(cell, Suppressed) for cell in cells):
+        return None, everywhere
+    return sum(cell != 0 for cell in cells), everywhere
+
+
 def column_at(table: Table, column: str) -> int:
     """Give a column's position."""
     return [c.id for c in table.columns].index(column)

@@ -9,7 +9,7 @@ from typing import Any
 
 from cards.answers import Answer, AnswerFile
 from cards.catalogue import Catalogue
-from cards.composition import attribute_label, inline_label
+from cards.composition import attribute_label, groups_with_people, inline_label
 from cards.policy import Policy, Suppressed
 from cards.registry import Registry
 from cards.sampling import normalised_entropy
@@ -104,8 +104,7 @@ def glance(work: Work, tables: dict[str, Table]) -> Section:
             (say.decimal(after, 2), say("glance_balance", balance=say.listed(balance)), say("glance_before", value=say.decimal(before, 2)))
         )
     else:
-        count = int(work.sources.source["site"].nunique()) if "site" in work.sources.source else 0
-        rows.append((say.number(count) if count else say("none"), say("glance_sites"), ""))
+        rows.append(_how_many(work, tables.get("site"), "site", "glance_sites"))
     rows.append(_share_of(work, tables.get("sex"), say("group_female"), say("glance_female"), has_set))
     rows.append(_gap(work, tables.get("missing"), attribute_label(work, "ethnicity"), say("glance_ethnicity"), has_set))
     rows.append(_last(work, tables))
@@ -142,8 +141,18 @@ def _last(work: Work, tables: dict[str, Table]) -> tuple[str, str, str]:
         if "holdout" in gates:
             removed = tables["gates"].column("people_removed")[gates.index("holdout")]
             return say.cell(removed, "count"), say("glance_heldout"), ""
-    count = int(work.sources.source["device"].nunique()) if "device" in work.sources.source else 0
-    return say.number(count) if count else say("none"), say("glance_devices"), ""
+    return _how_many(work, tables.get("device"), "device", "glance_devices")
+
+
+def _how_many(work: Work, table: Table | None, attribute: str, label: str) -> tuple[str, str, str]:
+    """Count the sites or devices that people of the set come from, as far as the table shows it; else those of the archive."""
+    say, has_set = work.say, work.sources.sample is not None
+    count, everywhere = groups_with_people(work, table, attribute)
+    if not everywhere:
+        return say("none"), say(label, n=0), ""
+    if count is None:
+        return say.number(everywhere), say(label, n=everywhere), say("in_archive") if has_set else ""
+    return say.number(count), say(label, n=count), say("of_archive_count", n=everywhere)
 
 
 def protection_note(policy: Policy, small: int, linked: int, say: Catalogue) -> Note:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cards.composition import attribute_label, bars, column_at, composition_table, inline_label
+from cards.composition import attribute_label, bars, column_at, composition_table, groups_with_people, inline_label
 from cards.policy import Suppressed
 from cards.pyramid import pyramid
 from cards.sections import Note, Section, TableBlock, Work
@@ -76,4 +76,5 @@ def _compute_composition(work: Work, tables: dict[str, Table]) -> None:
             work.compute("1.2a", say(key, attribute=attribute_label(work, attribute), groups=say.listed(parts)))
     for attribute in ("device", "site"):
         if attribute in tables:
-            work.compute("1.2a", say(f"computed_{attribute}s", n=int(work.sources.source[attribute].nunique())))
+            count, everywhere = groups_with_people(work, tables[attribute], attribute)
+            work.compute("1.2a", say(f"computed_{attribute}s", n=everywhere if count is None else count))

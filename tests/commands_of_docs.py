@@ -104,8 +104,8 @@ def spoken(page: Path) -> Iterator[Command]:
 
 
 def parse(command: Command) -> None:
-    """Have the command's own parser read it, with nothing done."""
-    room, *words = command.words
+    """Have the command's own parser read it, with nothing done; a variable of a script stands for a number."""
+    room, *words = (re.sub(r"^\$\w+$", "1", word) for word in command.words)
     found: Any = typer.main.get_command(importlib.import_module(f"{room}.cli").app)
     while hasattr(found, "commands"):
         assert words, "no command is named"

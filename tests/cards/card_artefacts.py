@@ -79,8 +79,8 @@ def write_cohort(folder: Path, table: pd.DataFrame, *, name: str = "Two hospital
     return folder
 
 
-def write_shards(folder: Path, cohort: Path, *, per_group: int = 150, private: bool = True) -> Path:
-    """Draw evenly by age, as the sampling does, and write what it leaves behind."""
+def write_shards(folder: Path, cohort: Path, *, per_group: int = 150, private: bool = True, site: str | None = None) -> Path:
+    """Draw evenly by age, as the sampling does, everywhere or at one site, and write what it leaves behind."""
     table = pd.read_parquet(cohort / "cohort.parquet")
     table["group"] = table["age"].map(_group)
     gates: list[dict[str, Any]] = [{"gate": "archive", "title": "Rows of the archive's table", "images": len(table) + 23, "patients": None}]
@@ -110,6 +110,9 @@ def write_shards(folder: Path, cohort: Path, *, per_group: int = 150, private: b
     held = set(rng.choice(people, len(people) // 10, replace=False))
     left = left[~left["patient_id"].isin(held)]
     note("holdout", left)
+    if site is not None:
+        left = left[left["site"] == site]
+        note("where", left)
     drawn = left.groupby("group", group_keys=False).head(per_group)
     note("draw", drawn)
     allocation = []

@@ -105,6 +105,23 @@ def test_sections_stand_in_a_readers_order(rich: Path) -> None:
     assert [s["id"] for s in twin_of(rich)["sections"]] == SECTIONS
 
 
+@pytest.mark.parametrize(("site", "policy", "shown"), [
+    ("London", "none", ("1", "of 2 in the archive")), ("London", "opensafely", ("1", "of 2 in the archive")),
+    ("London", "ons_10", ("2", "in the archive")),  # hides zeros, so nothing is said of the set
+    (None, "opensafely", ("2", "of 2 in the archive")),
+])  # fmt: skip
+def test_a_set_from_one_of_two_sites_is_of_one_site(tmp_path: Path, site: str | None, policy: str, shown: tuple[str, str]) -> None:
+    cohort = write_cohort(tmp_path / "cohort", cohort_table())
+    shards = write_shards(tmp_path / "shards", cohort, per_group=60, site=site)
+    about = json.loads((shards / "sample.json").read_text())
+    (shards / "sample.json").write_text(json.dumps({**about, "balance": [], "allocation": []}))
+    build(tmp_path, policy=policy)
+    twin = twin_of(tmp_path)
+    number = section(twin, "glance")["blocks"][0]["glance"][2]
+    assert (number["label"], number["value"], number["beside"]) == ("site" if shown[0] == "1" else "sites", *shown)
+    assert f"{'One site' if shown[0] == '1' else '2 sites'}." in json.dumps(twin["items"])
+
+
 def test_what_matters_is_ranked_and_said_in_words(rich: Path) -> None:
     twin = twin_of(rich)
     blocks = section(twin, "matters")["blocks"]
