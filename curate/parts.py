@@ -7,8 +7,11 @@ parts that were under way. What a part holds depends neither on who does it (`cu
 from __future__ import annotations
 
 import os
+import threading
+import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +96,7 @@ def _run_in_processes(
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    jobs = (delayed(_run_named)(function, markers, *part) for part in todo)
+    jobs = (delayed(_run_named)(os.getpid(), function, markers, *part) for part in todo)
     try:
         with warnings.catch_warnings():
             # joblib replaces a worker that has waited too long, and says so: nobody need know.
@@ -107,6 +110,21 @@ def _run_in_processes(
 
 
 def _run_named(
-    function: Callable[..., dict[str, Any]], markers: Path, name: str, weight: int, arguments: tuple[Any, ...]
+    parent: int, function: Callable[..., dict[str, Any]], markers: Path, name: str, weight: int, arguments: tuple[Any, ...]
 ) -> tuple[str, int, dict[str, Any]]:
+    _leave_with(parent)
     return name, weight, run_part(function, name, arguments, markers)
+
+
+@cache
+def _leave_with(parent: int) -> None:
+    """End this worker soon after the command that it works for has been killed: nobody waits for what it does."""
+    if os.getppid() != parent:  # not its child, so its end wouldn't be seen
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -398,3 +398,50 @@ def test_a_folder_of_somebody_else_is_not_touched(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="in the way"):
         make_at(tmp_path / "out")
     assert set(contents(tmp_path)) == {"out.partial/thesis.txt"}
+
+
+WORK = """
+import os, sys, time
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from curate import run_parts
+from slow_parts import slow
+
+if __name__ == "__main__":
+    run_parts(slow, [(f"part-{{n}}", 1, ({folder!r},)) for n in range(4)], markers=Path({folder!r}) / "markers", workers=2, label="slow")
+"""
+SLOW = """
+import os, time
+from pathlib import Path
+
+def slow(folder):
+    (Path(folder) / f"worker-{os.getpid()}").touch()
+    time.sleep(600)
+    return {}
+"""
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+def test_workers_of_a_command_that_was_killed_leave_too(tmp_path: Path) -> None:
+    (tmp_path / "slow_parts.py").write_text(SLOW)
+    (tmp_path / "work.py").write_text(WORK.format(here=str(tmp_path), folder=str(tmp_path)))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])}
+    command = subprocess.Popen([sys.executable, str(tmp_path / "work.py")], env=environment, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while len(workers := [int(p.name.partition("-")[2]) for p in tmp_path.glob("worker-*")]) < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(workers) == 2
+    assert all(alive(worker) for worker in workers)
+    command.kill()
+    command.wait()
+    until = time.monotonic() + 30
+    while any(alive(worker) for worker in workers) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not [worker for worker in workers if alive(worker)]
