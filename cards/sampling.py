@@ -295,10 +295,10 @@ def _ratio(cells: Sequence[Count]) -> float | None:
     """Smallest stratum over largest."""
     shown: list[int] = [c for c in cells if not isinstance(c, Suppressed)]
     largest = max(shown, default=0)
-    return min(shown) / largest if largest else None
+    return min(shown) / largest if largest and len(shown) > 1 else None  # one alone is as even as anything
 
 
 def _distance(cells: Sequence[Count]) -> float | None:
     """Total variation distance to equal strata: the share that would have to move."""
-    shown = [c for c in cells if not isinstance(c, Suppressed)]
-    return sum(abs(c / sum(shown) - 1 / len(shown)) for c in shown) / 2 if shown and sum(shown) else None
+    shown: list[int] = [c for c in cells if not isinstance(c, Suppressed)]
+    return sum(abs(c / sum(shown) - 1 / len(shown)) for c in shown) / 2 if len(shown) > 1 and any(shown) else None

@@ -158,8 +158,10 @@ def _cells(table: Mapping[str, Any] | None) -> dict[str, tuple[Any, str]]:
     """Name each cell by its block, its row's words and its column."""
     found: dict[str, tuple[Any, str]] = {}
     for words, cells in _rows(table) if table else ():
-        for column, value in cells:
-            found[f"{words} · {column['label']}"] = (value, column["kind"])
+        labels = Counter(column["label"] for column, _ in cells)
+        for column, value in cells:  # several columns can be labelled Low or High: each has its own identifier
+            label = column["label"] if labels[column["label"]] == 1 else f"{column['label']} ({column['id']})"
+            found[f"{words} · {label}"] = (value, column["kind"])
     return found
 
 

@@ -13,6 +13,8 @@ import pytest
 from card_artefacts import build, cohort_table, make_project, write_cohort, write_shards
 
 from cards.overview import bibtex
+from cards.policy import HIDDEN
+from cards.sampling import _distance, _ratio, normalised_entropy
 from curate import sha256_file
 
 SECTIONS = [
@@ -120,6 +122,12 @@ def test_a_set_from_one_of_two_sites_is_of_one_site(tmp_path: Path, site: str | 
     number = section(twin, "glance")["blocks"][0]["glance"][2]
     assert (number["label"], number["value"], number["beside"]) == ("site" if shown[0] == "1" else "sites", *shown)
     assert f"{'One site' if shown[0] == '1' else '2 sites'}." in json.dumps(twin["items"])
+
+
+def test_one_stratum_that_is_shown_is_not_called_even() -> None:
+    for measure in (normalised_entropy, _ratio, _distance):
+        assert measure([166, HIDDEN, HIDDEN]) is None
+        assert measure([166, 10, HIDDEN]) is not None
 
 
 def test_what_matters_is_ranked_and_said_in_words(rich: Path) -> None:

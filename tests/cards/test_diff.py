@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from html import unescape
@@ -73,6 +74,22 @@ def test_a_card_does_not_differ_from_itself(project: Path) -> None:
     found = compare(twin, twin)
     assert found.changes == 0
     assert as_text(found) == "Nothing changed between the two cards."
+
+
+def test_a_change_of_any_one_number_is_found_though_columns_share_a_label(project: Path) -> None:
+    twin = read_twin(project / "card")
+    tried = 0
+    for name, table in twin["tables"].items():
+        labels = [column["label"] for column in table["columns"]]
+        for at, column in enumerate(table["columns"]):
+            row = next((n for n, r in enumerate(table["rows"]) if at < len(r) and isinstance(r[at], float)), None)
+            if row is None or labels.count(column["label"]) == 1:
+                continue
+            changed = copy.deepcopy(twin)
+            changed["tables"][name]["rows"][row][at] += 0.1
+            assert compare(twin, changed).changes == 1, (name, column["id"])
+            tried += 1
+    assert tried >= 4
 
 
 def test_a_change_of_policy_is_told() -> None:
