@@ -474,10 +474,10 @@ def answer(part: dict[str, Any]) -> str:
         f"shown a shift of {powered:.2f} at best); sex{' and ethnicity' if len(others) > len(age) else ''} "
         f"{count(others, 'moved', 'stayed where they were')}"
     )
-    if "closed" in part:
-        closed = [row for block in part["closed"] for row in block["rows"]]
+    closed = [row for block in part.get("closed", []) for row in block["rows"]]
+    if closed:
         text += f"; that balancing closes the gap {count(closed, 'was shown, or the opposite,', 'could not be shown')}"
-    moved = max((abs(row["found"].value) for row in age if row["found"] is not None), default=math.nan)
+    moved = max((abs(row["found"].value) for row in [*age, *closed] if row["found"] is not None), default=math.nan)
     largest = part["controls"]["chance"].get("between", {}).get("largest", math.nan)
     text += f". Between the ends of age two models of one set differed by up to {largest:.3f}, models of two sets by up to {moved:.3f}."
     larger = [row["found"].patients_needed / row["found"].patients for row in age if row["found"] is not None]
